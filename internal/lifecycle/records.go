@@ -1,0 +1,148 @@
+package lifecycle
+
+import "time"
+
+// Record is a platform record of the Telemetry API's schema; the concrete
+// types carry its fields by their documented names. Durations are
+// milliseconds with at most three decimals.
+type Record interface {
+	// RecordType is the name on the wire, "platform.start" and so on.
+	RecordType() string
+	// When is the time of the envelope.
+	When() time.Time
+}
+
+// Stamp is the time of a record, embedded in each.
+type Stamp struct {
+	Time time.Time `json:"-"`
+}
+
+// When returns the time.
+func (s Stamp) When() time.Time { return s.Time }
+
+// Status values of runtimeDone, report and the init records.
+const (
+	StatusSuccess = "success"
+	StatusFailure = "failure"
+	StatusError   = "error"
+	StatusTimeout = "timeout"
+)
+
+// Phase values of the init records.
+const (
+	PhaseInit   = "init"
+	PhaseInvoke = "invoke" // an init inside an invocation
+)
+
+// Span is one named part of a phase.
+type Span struct {
+	Name       string    `json:"name"`
+	Start      time.Time `json:"start"`
+	DurationMs float64   `json:"durationMs"`
+}
+
+// Trace is the tracing context of a record.
+type Trace struct {
+	SpanID string `json:"spanId,omitempty"`
+	Type   string `json:"type"`
+	Value  string `json:"value"`
+}
+
+// The records of Init.
+type (
+	InitStart struct {
+		Stamp
+		InitializationType string `json:"initializationType"`
+		Phase              string `json:"phase"`
+		FunctionName       string `json:"functionName"`
+		FunctionVersion    string `json:"functionVersion"`
+		InstanceID         string `json:"instanceId,omitempty"`
+		InstanceMaxMemory  int    `json:"instanceMaxMemory,omitempty"`
+	}
+	InitRuntimeDone struct {
+		Stamp
+		InitializationType string `json:"initializationType"`
+		Phase              string `json:"phase"`
+		Status             string `json:"status"`
+		ErrorType          string `json:"errorType,omitempty"`
+	}
+	InitReport struct {
+		Stamp
+		InitializationType string      `json:"initializationType"`
+		Phase              string      `json:"phase"`
+		Status             string      `json:"status"`
+		ErrorType          string      `json:"errorType,omitempty"`
+		Metrics            InitMetrics `json:"metrics"`
+	}
+	InitMetrics struct {
+		DurationMs float64 `json:"durationMs"`
+	}
+)
+
+// The records of Invoke.
+type (
+	Start struct {
+		Stamp
+		RequestID string `json:"requestId"`
+		Version   string `json:"version,omitempty"`
+		Tracing   *Trace `json:"tracing,omitempty"`
+	}
+	RuntimeDone struct {
+		Stamp
+		RequestID string              `json:"requestId"`
+		Status    string              `json:"status"`
+		ErrorType string              `json:"errorType,omitempty"`
+		Metrics   *RuntimeDoneMetrics `json:"metrics,omitempty"`
+		Spans     []Span              `json:"spans,omitempty"`
+		Tracing   *Trace              `json:"tracing,omitempty"`
+	}
+	RuntimeDoneMetrics struct {
+		DurationMs    float64 `json:"durationMs"`
+		ProducedBytes int64   `json:"producedBytes,omitempty"`
+	}
+	Report struct {
+		Stamp
+		RequestID string        `json:"requestId"`
+		Status    string        `json:"status"`
+		ErrorType string        `json:"errorType,omitempty"`
+		Metrics   ReportMetrics `json:"metrics"`
+		Spans     []Span        `json:"spans,omitempty"`
+		Tracing   *Trace        `json:"tracing,omitempty"`
+	}
+	// ReportMetrics: the driver fills in MaxMemoryUsedMB.
+	ReportMetrics struct {
+		DurationMs       float64 `json:"durationMs"`
+		BilledDurationMs int64   `json:"billedDurationMs"`
+		MemorySizeMB     int     `json:"memorySizeMB"`
+		MaxMemoryUsedMB  int     `json:"maxMemoryUsedMB"`
+		InitDurationMs   float64 `json:"initDurationMs,omitempty"`
+	}
+)
+
+// The records of extensions, and the end of the environment.
+type (
+	Extension struct {
+		Stamp
+		Name      string   `json:"name"`
+		State     string   `json:"state"`
+		Events    []string `json:"events"`
+		ErrorType string   `json:"errorType,omitempty"`
+	}
+	// Phase is firn's own record for the live view, never sent to
+	// subscribers: what no record of AWS's tells (freeze, shutdown steps).
+	Phase struct {
+		Stamp
+		Name   string `json:"name"` // "runtime started", "shutdown", "sigterm", ...
+		Detail string `json:"detail,omitempty"`
+	}
+)
+
+// RecordType methods name each record as on the wire.
+func (InitStart) RecordType() string       { return "platform.initStart" }
+func (InitRuntimeDone) RecordType() string { return "platform.initRuntimeDone" }
+func (InitReport) RecordType() string      { return "platform.initReport" }
+func (Start) RecordType() string           { return "platform.start" }
+func (RuntimeDone) RecordType() string     { return "platform.runtimeDone" }
+func (Report) RecordType() string          { return "platform.report" }
+func (Extension) RecordType() string       { return "platform.extension" }
+func (Phase) RecordType() string           { return "firn.phase" }
