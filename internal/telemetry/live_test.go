@@ -1,0 +1,70 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firn-run/firn/internal/lifecycle"
+)
+
+func TestLiveStyles(t *testing.T) {
+	src := &Source{Function: "hello", Version: "$LATEST", Environment: "e1"}
+	at := lifecycle.Stamp{Time: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.Local)}
+	say := func(style Style) string {
+		var out bytes.Buffer
+		live := NewLive(&out, style)
+		live.Record(src, "r1", lifecycle.Start{Stamp: at, RequestID: "r1"})
+		live.Line(src, Line{Time: at.Time, Extension: "logger", RequestID: "r1", Text: []byte("seen \x1b[31mit")})
+		live.Record(src, "r1", lifecycle.Report{Stamp: at, RequestID: "r1", Status: "timeout", ErrorType: "Sandbox.Timedout"})
+		live.Close()
+		live.Close() // idempotent
+		live.Record(src, "r1", lifecycle.Start{Stamp: at})
+		return out.String()
+	}
+
+	plain := say(Plain)
+	for _, want := range []string{"03:04:05.006  hello            e1       · START r1\n", "│ [logger] seen �[31mit\n", "✗ REPORT r1", "timeout (Sandbox.Timedout)"} {
+		if !strings.Contains(plain, want) {
+			t.Errorf("plain view lacks %q:\n%s", want, plain)
+		}
+	}
+	if strings.Contains(plain, "\x1b") {
+		t.Errorf("plain view holds escape sequences: %q", plain)
+	}
+	if colour := say(Colour); !strings.Contains(colour, "\x1b[31m✗") {
+		t.Errorf("no red cross in %q", colour)
+	}
+	lines := strings.Split(strings.TrimSpace(say(JSON)), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("%d JSON lines, want 3", len(lines))
+	}
+	for _, line := range lines {
+		var got struct{ Type, Function, RequestID string }
+		if err := json.Unmarshal([]byte(line), &got); err != nil || got.Function != "hello" || got.RequestID != "r1" {
+			t.Errorf("line %s: %v", line, err)
+		}
+	}
+}
+
+// A reader that does not read costs lines, never time.
+func TestLiveDropsInsteadOfBlocking(t *testing.T) {
+	gate := make(chan struct{})
+	var out bytes.Buffer
+	live := NewLive(writerFunc(func(p []byte) (int, error) { <-gate; return out.Write(p) }), Plain)
+	src := &Source{Function: "f", Environment: "e"}
+	for range liveRing * 2 {
+		live.Line(src, Line{Text: []byte("x")})
+	}
+	close(gate)
+	live.Close()
+	if !strings.Contains(out.String(), "lines of the live view dropped") {
+		t.Error("the view does not say that lines were dropped")
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
