@@ -1,0 +1,153 @@
+// Package environment drives one execution environment: it turns what happens
+// (requests at the Runtime and Extensions APIs, process exits, timers, calls
+// of the fleet) into events of the pure machine in package lifecycle, and the
+// machine's actions into calls on the sandbox and answers to those who wait.
+//
+// There is no event loop. Whoever brings an event steps the machine under the
+// environment's mutex and then does, without the mutex, the writing that came
+// of it: the goroutine that reads the runtime's response is the one that wakes
+// the invoker, and the invoker is the one that writes the event to the
+// runtime's socket. That saves a hop of goroutines in each direction of a warm
+// invocation. DESIGN.md has the flow, the invariants and the lock order.
+package environment
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/runtimeapi"
+	"github.com/firn-run/firn/internal/sandbox"
+	"github.com/firn-run/firn/internal/telemetry"
+)
+
+// Errors of Invoke. Both mean that the invocation did not begin, so that the
+// caller may take another environment.
+var (
+	// ErrEnded is returned when the environment is shutting down or gone.
+	ErrEnded = errors.New("environment: ended")
+	// ErrBusy is returned when an invocation is in flight already: a mistake
+	// of the caller, who must wait for OnReady.
+	ErrBusy = errors.New("environment: busy")
+)
+
+// Credentials are what the function signs its own requests with.
+type Credentials struct {
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
+}
+
+// Config describes one environment. It is not changed after Start.
+type Config struct {
+	ID      string // short and unique in the node
+	Version *firn.FunctionVersion
+	Backend sandbox.Backend
+	// TaskDir and OptDir are host directories with the unpacked code and the
+	// merged layers; they stay as they are while the environment lives.
+	TaskDir, OptDir string
+	RootDir         string // unpacked base image, "" for the host's libraries
+	Network         sandbox.Network
+	// InitializationType is "on-demand" (also when empty) or
+	// "provisioned-concurrency".
+	InitializationType string
+	Credentials        Credentials
+	Sink               telemetry.Sink // nil drops everything
+	Logger             *slog.Logger   // nil drops everything
+	// FreezeGrace is how long an environment without work runs on before it
+	// is frozen. 0 freezes at once; negative never.
+	FreezeGrace time.Duration
+	// Buffers is the pool of response bodies, shared by the environments of a
+	// node; nil makes one of its own.
+	Buffers *runtimeapi.Buffers
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+
+	// OnReady is called each time that the next Invoke may come: after Init
+	// (initFailed says that it failed; the next invocation repeats it), and
+	// at the end of each invocation. OnEnded is called once, when the sandbox
+	// is gone and nothing of the environment runs; no OnReady follows it.
+	// Calls come one at a time, in order, with no lock held: they may call
+	// methods of the environment, except that OnEnded must not wait for Done.
+	OnReady func(e *Environment, initFailed bool)
+	OnEnded func(e *Environment)
+}
+
+// Invocation is one request to the function.
+type Invocation struct {
+	RequestID       string // UUID
+	ARN             string // as invoked, with the qualifier the caller used
+	TraceID         string // value of X-Amzn-Trace-Id, or ""
+	ClientContext   string // decoded JSON, or ""
+	CognitoIdentity string // JSON, or ""
+	// Payload is the event. It must not be changed from the call of Invoke
+	// on, not even after its return: a runtime that lost its connection gets
+	// it again. Do not pool it.
+	Payload []byte
+	// LogTail asks for Outcome.LogTail.
+	LogTail bool
+}
+
+// Outcome is what the caller of an invocation gets.
+type Outcome struct {
+	// Payload is the function's response or the error as JSON. It is valid
+	// until Release.
+	Payload []byte
+	// FunctionError is "Unhandled" when the function or its environment
+	// failed, else "".
+	FunctionError string
+	// ErrorType is the platform's name of the error ("Sandbox.Timedout"), ""
+	// on success and for errors that the runtime posted without one.
+	ErrorType string
+	// LogTail is the end of the invocation's log, at most
+	// firn.LogTailBytes, when it was asked for.
+	LogTail []byte
+	// ContentType is the one that the runtime gave to its response, "" when
+	// it gave none or the payload is not a response.
+	ContentType string
+	// Release returns the buffer of Payload to its pool. Never nil;
+	// idempotent; optional.
+	Release func()
+}
+
+
+// Environment is one execution environment. Methods are safe for concurrent
+// use.
+type Environment struct{}
+
+// Start creates the sandbox and begins Init in the background. ctx bounds the
+// creation only. An error means that nothing is left behind, and neither
+// OnReady nor OnEnded is called.
+func Start(ctx context.Context, cfg Config) (*Environment, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Invoke runs one invocation and waits for the answer to its caller; the
+// invocation itself may go on after that (OnReady tells when it is over). It
+// may be called before the first OnReady: then it waits for Init. Failures of
+// the function, and of the sandbox under it, are outcomes; errors are ErrEnded,
+// ErrBusy and ctx's. When ctx ends, the invocation goes on without its caller.
+func (e *Environment) Invoke(ctx context.Context, inv *Invocation) (*Outcome, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// ID is the identity given by the Config.
+func (e *Environment) ID() string { return "" }
+
+// Version is the function version that the environment runs.
+func (e *Environment) Version() *firn.FunctionVersion { return nil }
+
+// Shutdown asks for an orderly end: after the invocation in flight, with
+// SIGTERM and the SHUTDOWN event as far as extensions are registered. It does
+// not wait.
+func (e *Environment) Shutdown() {}
+
+// Abort asks for an end at once; an invocation in flight is answered with
+// Sandbox.Failure. It does not wait.
+func (e *Environment) Abort() {}
+
+// Done is closed when the sandbox is gone, every goroutine of the environment
+// has ended and OnEnded has returned.
+func (e *Environment) Done() <-chan struct{} { return nil }
