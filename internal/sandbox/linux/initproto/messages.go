@@ -1,0 +1,186 @@
+package initproto
+
+// Kind tells messages apart on the wire.
+type Kind uint8
+
+// The kinds of messages; see the package comment for who sends which.
+const (
+	KindFailure Kind = iota + 1
+	KindOK
+	KindSpawn
+	KindSpawned
+	KindSetup
+	KindReady
+	KindAssign
+	KindStart
+	KindStarted
+	KindSignal
+	KindSignalAll
+	KindReset
+	KindMeasure
+	KindMeasured
+	KindExited
+)
+
+// Message is one of the structs of this package, by pointer.
+type Message interface {
+	Kind() Kind
+	encode(*encoder)
+	decode(*decoder)
+}
+
+func newMessage(k Kind) Message {
+	switch k {
+	case KindFailure:
+		return new(Failure)
+	case KindOK:
+		return new(OK)
+	case KindSpawn:
+		return new(Spawn)
+	case KindSpawned:
+		return new(Spawned)
+	case KindSetup:
+		return new(Setup)
+	case KindReady:
+		return new(Ready)
+	case KindAssign:
+		return new(Assign)
+	case KindStart:
+		return new(Start)
+	case KindStarted:
+		return new(Started)
+	case KindSignal:
+		return new(Signal)
+	case KindSignalAll:
+		return new(SignalAll)
+	case KindReset:
+		return new(Reset)
+	case KindMeasure:
+		return new(Measure)
+	case KindMeasured:
+		return new(Measured)
+	case KindExited:
+		return new(Exited)
+	}
+	return nil
+}
+
+// Failure answers a request that could not be carried out.
+type Failure struct {
+	Step  string // what was being done, for people
+	Errno uint32
+}
+
+// OK answers a request that has no other answer.
+type OK struct{}
+
+// IDMap is a line of a user namespace's uid_map or gid_map.
+type IDMap struct{ Inside, Outside, Count uint32 }
+
+// Spawn asks the spawner for a new init in namespaces of its own. Its control
+// socket is the first descriptor; the second, with InCgroup, is the cgroup2
+// directory to be born in.
+type Spawn struct {
+	UIDs, GIDs []IDMap
+	// Unprivileged says that the spawner has no rights over other user ids:
+	// setgroups is denied, and init gets its capabilities as ambient ones
+	// because its user id inside is not 0.
+	Unprivileged bool
+	InCgroup     bool
+}
+
+// Spawned answers Spawn; the descriptor with it is a pidfd.
+type Spawned struct{ PID uint32 }
+
+// Mount puts a host directory or file into the sandbox, read-only.
+type Mount struct {
+	Dest   string // absolute, as seen inside
+	Source string // host path; "" when FD is set
+	FD     bool   // the mount comes as a detached mount's descriptor
+	File   bool   // it is a file, not a directory
+}
+
+// Link is a symbolic link inside the sandbox.
+type Link struct{ Path, Target string }
+
+// Setup has init build everything that does not depend on the function.
+type Setup struct {
+	Mounts []Mount
+	Links  []Link
+	// Base has the first of Mounts be the whole root directory; the sandbox's
+	// own parts are laid over it.
+	Base     bool
+	Hostname string
+	UID, GID uint32 // of the function's processes, as seen inside
+	// SetIDs has init change to UID and GID before it executes a program;
+	// otherwise it has them already.
+	SetIDs bool
+	// KeepHost leaves the host's files reachable for init (not for anybody
+	// else: no process of the function exists yet) until Assign, so that
+	// Assign can have Mounts with Source. For rootless use only.
+	KeepHost bool
+	// Processes is RLIMIT_NPROC; 0 leaves it.
+	Processes uint32
+	// TUN, when not "", is the name of the TUN device to make, with the
+	// address Addr and a default route over it.
+	TUN TUN
+}
+
+// TUN describes the interface to the outside that init makes in its network
+// namespace when firn cannot enter that itself.
+type TUN struct {
+	Name    string // "" for none
+	Addr    uint32 // IPv4, network order as a big-endian number
+	Prefix  uint32 // bits
+	MTU     uint32
+	Gateway uint32
+}
+
+// Ready answers Setup.
+type Ready struct{}
+
+// Assign makes a blank sandbox that of one function, before its first Start.
+type Assign struct {
+	Mounts   []Mount
+	TmpBytes uint64
+}
+
+// Start has init execute a program. Descriptors: stdout when Stdout, then
+// stderr when Stderr; a missing one is /dev/null.
+type Start struct {
+	Path           string
+	Args, Env      []string
+	Dir            string
+	Stdout, Stderr bool
+}
+
+// Started answers Start. Errno is 0, or why the program was not executed.
+type Started struct {
+	PID    uint32 // as seen inside
+	Errno  uint32
+	BadDir bool // the working directory was at fault
+}
+
+// Signal sends a signal to a process that Started named. Nothing happens when
+// it has ended already.
+type Signal struct{ PID, Signal uint32 }
+
+// SignalAll sends a signal to every process but init.
+type SignalAll struct{ Signal uint32 }
+
+// Reset kills every process but init and is answered, with OK, when they are
+// gone and reaped.
+type Reset struct{}
+
+// Measure asks for the memory of all processes but init.
+type Measure struct{}
+
+// Measured answers Measure: the sum of their proportional set sizes and swap,
+// in bytes, and the number of processes.
+type Measured struct {
+	Bytes     uint64
+	Processes uint32
+}
+
+// Exited says that a process of Start ended. Status is a wait status.
+type Exited struct{ PID, Status uint32 }
