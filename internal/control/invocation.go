@@ -1,0 +1,100 @@
+package control
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire"
+	"github.com/firn-run/firn/internal/invoke"
+)
+
+// mountInvoke serves Invoke without the codec: it is the hot path.
+func (c *Control) mountInvoke(mux *awswire.Mux) {
+	awswire.HandleRaw[lambda.InvokeInput](mux, c.serveInvoke)
+}
+
+func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
+	req, err := c.invokeRequest(r)
+	if err != nil {
+		return err
+	}
+	switch kind := r.Header("X-Amz-Invocation-Type"); kind {
+	case "", "RequestResponse":
+	case "DryRun":
+		if err := c.invoker.Check(req); err != nil {
+			return err
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	case "Event":
+		return notServed("asynchronous invocations (X-Amz-Invocation-Type Event)", "")
+	default:
+		return invalid("Unknown invocation type: %s", kind)
+	}
+	out, err := c.invoker.Invoke(r.Context(), req)
+	if err != nil {
+		return err
+	}
+	if out.Release != nil {
+		defer out.Release()
+	}
+	header := w.Header()
+	header["Content-Type"] = []string{"application/json"}
+	header["Content-Length"] = []string{strconv.Itoa(len(out.Payload))}
+	header["X-Amz-Executed-Version"] = []string{out.ExecutedVersion}
+	if out.FunctionError != "" {
+		header["X-Amz-Function-Error"] = []string{out.FunctionError}
+	}
+	if req.LogTail {
+		header["X-Amz-Log-Result"] = []string{base64.StdEncoding.EncodeToString(out.LogTail)}
+	}
+	w.WriteHeader(http.StatusOK)
+	w.Write(out.Payload) // the caller may be gone; the invocation has been anyway
+	return nil
+}
+
+// invokeRequest reads the parameters of an Invoke call.
+func (c *Control) invokeRequest(r *awswire.Request) (*invoke.Request, error) {
+	ref, err := firn.ParseFunction(r.Label("FunctionName"))
+	if err != nil {
+		return nil, err
+	}
+	if q, ok := r.Query("Qualifier"); ok {
+		if ref, err = ref.WithQualifier(q); err != nil {
+			return nil, err
+		}
+	}
+	for _, unserved := range []string{"X-Amz-Tenant-Id", "X-Amz-Durable-Execution-Name"} {
+		if r.Header(unserved) != "" {
+			return nil, notServed("the header "+unserved, "")
+		}
+	}
+	clientContext, err := decodeClientContext(r.Header("X-Amz-Client-Context"))
+	if err != nil {
+		return nil, err
+	}
+	return &invoke.Request{
+		Function:      ref,
+		RequestID:     r.ID,
+		Payload:       r.Body,
+		ClientContext: clientContext,
+		TraceHeader:   r.Header("X-Amzn-Trace-Id"),
+		LogTail:       r.Header("X-Amz-Log-Type") == "Tail",
+	}, nil
+}
+
+func decodeClientContext(header string) (string, error) {
+	if header == "" {
+		return "", nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(header)
+	if err != nil || len(header) > firn.MaxClientContext || !json.Valid(raw) {
+		return "", firn.Faultf(firn.InvalidRequestContent, "Client context must be a valid Base64-encoded JSON object of at most %d bytes.", firn.MaxClientContext)
+	}
+	return string(raw), nil
+}

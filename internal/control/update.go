@@ -1,0 +1,112 @@
+package control
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire"
+)
+
+// change runs one update of a function: it checks the revision and that no
+// other update is in progress, lets edit alter a copy, and saves it as an
+// update in progress, which is then settled in the background.
+func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *string, edit func(*record) error) (*record, error) {
+	unlock := c.lock(ref.Name)
+	defer unlock()
+	old, err := c.changeable(ref, revisionID)
+	if err != nil {
+		return nil, err
+	}
+	rec := *old
+	if err := edit(&rec); err != nil {
+		return nil, err
+	}
+	rec.Generation = awswire.NewRequestID()
+	rec.Config.RevisionId = ptr(awswire.NewRequestID())
+	rec.Config.LastModified = c.timestamp()
+	rec.Config.LastUpdateStatus = types.LastUpdateStatusInProgress
+	rec.Config.LastUpdateStatusReason = ptr("The function is being created.")
+	rec.Config.LastUpdateStatusReasonCode = types.LastUpdateStatusReasonCodeCreating
+	if err := c.save(ctx, old, &rec); err != nil {
+		return nil, err
+	}
+	c.enqueue(ref.Name)
+	return &rec, nil
+}
+
+// changeable finds a record and checks that it may be changed now.
+func (c *Control) changeable(ref firn.FunctionRef, revisionID *string) (*record, error) {
+	if ref.Qualifier != "" && ref.Qualifier != firn.Latest {
+		return nil, invalid("A published version or an alias cannot be changed: %s", c.arnOf(ref))
+	}
+	rec, err := c.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	if revisionID != nil && *revisionID != *rec.Config.RevisionId {
+		return nil, firn.Faultf(firn.PreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+	}
+	if rec.Config.State == types.StatePending {
+		return nil, firn.Faultf(firn.ResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Pending")
+	}
+	if rec.Config.LastUpdateStatus == types.LastUpdateStatusInProgress {
+		return nil, firn.Faultf(firn.ResourceConflict, "The operation cannot be performed at this time. An update is in progress for resource: %s", *rec.Config.FunctionArn)
+	}
+	return rec, nil
+}
+
+func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunctionCodeInput) (*lambda.UpdateFunctionCodeOutput, error) {
+	ref, err := c.reference(in.FunctionName, nil)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case in.ImageUri != nil:
+		return nil, notServed("functions from container images (ImageUri)", "")
+	case in.S3Bucket != nil || in.S3Key != nil:
+		return nil, notServed("code from S3", "; send the archive itself in ZipFile")
+	case in.Publish || in.PublishTo != "":
+		return nil, notServed("published versions (Publish)", "")
+	case in.SourceKMSKeyArn != nil:
+		return nil, notServed("SourceKMSKeyArn", "")
+	case len(in.ZipFile) == 0:
+		return nil, invalid("Please provide a source for function code.")
+	}
+	edit := func(rec *record) error {
+		if err := c.setArchitecture(rec, in.Architectures); err != nil {
+			return err
+		}
+		return c.setCode(ctx, rec, in.ZipFile)
+	}
+	if in.DryRun {
+		old, err := c.changeable(ref, in.RevisionId)
+		if err != nil {
+			return nil, err
+		}
+		rec := *old
+		if err := edit(&rec); err != nil {
+			return nil, err
+		}
+		return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
+	}
+	rec, err := c.change(ctx, ref, in.RevisionId, edit)
+	if err != nil {
+		return nil, err
+	}
+	return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
+}
+
+func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.UpdateFunctionConfigurationInput) (*lambda.UpdateFunctionConfigurationOutput, error) {
+	ref, err := c.reference(in.FunctionName, nil)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(rec, in) })
+	if err != nil {
+		return nil, err
+	}
+	return convert[lambda.UpdateFunctionConfigurationOutput](rec.describe()), nil
+}
