@@ -1,0 +1,86 @@
+package runtimeapi
+
+import "errors"
+
+// bodyReader reads the body of one request. What it has not read when it is
+// done with is discarded by drain.
+type bodyReader struct {
+	in      *input
+	chunked bool
+	first   bool  // no chunk was begun yet
+	left    int64 // of the body, or of the present chunk
+	ended   bool
+	// errorType is the trailer Lambda-Runtime-Function-Error-Type, once ended.
+	errorType string
+}
+
+func newBodyReader(in *input, h *head) bodyReader {
+	return bodyReader{in: in, chunked: h.chunked, first: true, left: h.length, ended: !h.hasBody()}
+}
+
+// next makes left positive, or sets ended.
+func (r *bodyReader) next() error {
+	if r.ended || r.left > 0 {
+		return nil
+	}
+	if !r.chunked {
+		r.ended = true
+		return nil
+	}
+	size, err := r.in.readChunkSize(r.first)
+	if err != nil {
+		return err
+	}
+	r.first, r.left = false, size
+	if size == 0 {
+		r.ended = true
+		r.errorType, err = r.in.readTrailers()
+	}
+	return err
+}
+
+// readInto appends the whole body to b and returns the body that now holds it
+// (a larger one, when b had to grow), also with an error. A body over limit is
+// errBodyTooLarge; then the rest is unread.
+func (r *bodyReader) readInto(b *Body, limit int64) (*Body, error) {
+	for {
+		if err := r.next(); err != nil || r.ended {
+			return b, err
+		}
+		if int64(len(b.data))+r.left > limit {
+			return b, errBodyTooLarge
+		}
+		for r.left > 0 {
+			if len(b.data) == cap(b.data) {
+				b = b.grow()
+			}
+			n := int(min(r.left, int64(cap(b.data)-len(b.data))))
+			at := len(b.data)
+			if err := r.in.readFull(b.data[at : at+n]); err != nil {
+				return b, err
+			}
+			b.data = b.data[:at+n]
+			r.left -= int64(n)
+		}
+	}
+}
+
+// errDiscard means that a body was not worth reading to its end.
+var errDiscard = errors.New("too much of a body is unread")
+
+// drain consumes what is unread of the body, within the limit.
+func (r *bodyReader) drain() error {
+	var total int64
+	for {
+		if err := r.next(); err != nil || r.ended {
+			return err
+		}
+		if total += r.left; total > maxDiscardBytes {
+			return errDiscard
+		}
+		if err := r.in.discard(r.left); err != nil {
+			return err
+		}
+		r.left = 0
+	}
+}
