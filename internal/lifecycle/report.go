@@ -1,0 +1,141 @@
+package lifecycle
+
+import (
+	"strings"
+	"time"
+)
+
+// initRecords tells the end of an init in the order of section 4: extensions,
+// runtime, report. f is nil on success.
+func (m *Machine) initRecords(f *fault) {
+	for i := range m.extensions {
+		e := &m.extensions[i]
+		events := e.events
+		if events == nil {
+			events = []string{}
+		}
+		m.emit(Extension{Stamp: m.stamp(), Name: e.name, State: e.state.String(), Events: events, ErrorType: e.errorType})
+	}
+	status, errorType := f.status()
+	phase := m.initPhase()
+	done := InitRuntimeDone{Stamp: m.stamp(), InitializationType: m.cfg.InitializationType, Phase: phase, Status: status, ErrorType: errorType}
+	if m.runtimeInitEnd && f != nil {
+		done.Status, done.ErrorType = StatusSuccess, "" // the runtime was through; another party failed
+	}
+	m.emit(done)
+	report := InitReport{
+		Stamp:              m.stamp(),
+		InitializationType: m.cfg.InitializationType,
+		Phase:              phase,
+		Status:             status,
+		ErrorType:          errorType,
+		Metrics:            InitMetrics{DurationMs: milliseconds(m.now.Sub(m.initStarted))},
+	}
+	if f == nil && phase == PhaseInit && m.cfg.InitializationType != onDemand {
+		m.initReport = &report
+		return
+	}
+	m.emit(report)
+}
+
+// lateInitReport emits the report that provisioned concurrency holds back
+// until its first invocation.
+func (m *Machine) lateInitReport() {
+	if m.initReport != nil {
+		m.emit(*m.initReport)
+		m.initReport = nil
+	}
+}
+
+// startRecord opens the records of an invocation; after a suppressed init it
+// follows that init's records.
+func (m *Machine) startRecord() {
+	m.lateInitReport()
+	m.emit(Start{Stamp: m.stamp(), RequestID: m.invocation.RequestID, Version: m.cfg.FunctionVersion, Tracing: m.invocation.trace})
+}
+
+// outcome is what the records say of an invocation: a fatal error, or else
+// what the function itself reported.
+func (inv *invocation) outcome(f *fault) (status, errorType string) {
+	if f != nil {
+		return f.status()
+	}
+	if inv.status == "" {
+		return StatusSuccess, ""
+	}
+	return inv.status, inv.errorType
+}
+
+// runtimeDone emits platform.runtimeDone, once per invocation.
+func (m *Machine) runtimeDone(f *fault) {
+	inv := &m.invocation
+	if inv.runtimeDone {
+		return
+	}
+	inv.runtimeDone = true
+	inv.runtimeDoneAt = m.now
+	r := RuntimeDone{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace}
+	r.Status, r.ErrorType = inv.outcome(f)
+	if !inv.delivered.IsZero() {
+		r.Metrics = &RuntimeDoneMetrics{DurationMs: milliseconds(m.now.Sub(inv.delivered)), ProducedBytes: inv.producedBytes}
+	}
+	r.Spans = inv.spans(m.now)
+	m.emit(r)
+}
+
+// spans are the parts of the runtime's work as far as it got.
+func (inv *invocation) spans(now time.Time) []Span {
+	if inv.responseAt.IsZero() {
+		return nil
+	}
+	spans := make([]Span, 1, 3)
+	spans[0] = span("responseLatency", inv.delivered, inv.responseAt)
+	if !inv.respondedAt.IsZero() {
+		spans = append(spans,
+			span("responseDuration", inv.responseAt, inv.respondedAt),
+			span("runtimeOverhead", inv.respondedAt, now))
+	}
+	return spans
+}
+
+func span(name string, from, to time.Time) Span {
+	return Span{Name: name, Start: from, DurationMs: milliseconds(to.Sub(from))}
+}
+
+// report emits platform.report, the last record of an invocation. Time spent
+// in the shutdown of a reset is not in it.
+func (m *Machine) report(f *fault) {
+	inv := &m.invocation
+	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace}
+	r.Status, r.ErrorType = inv.outcome(f)
+	duration := m.now.Sub(inv.started)
+	if r.Status == StatusTimeout {
+		duration = min(duration, m.cfg.Timeout)
+	}
+	r.Metrics = ReportMetrics{
+		DurationMs:       milliseconds(duration),
+		BilledDurationMs: billed(duration + m.initDuration),
+		MemorySizeMB:     m.cfg.InstanceMaxMemoryMB,
+		InitDurationMs:   milliseconds(m.initDuration),
+	}
+	m.initDuration = 0
+	if f == nil && len(m.extensions) > 0 {
+		r.Spans = []Span{span("extensionOverhead", inv.runtimeDoneAt, m.now)}
+	}
+	m.emit(r)
+}
+
+// billed rounds up to whole milliseconds, at least one.
+func billed(d time.Duration) int64 {
+	ms := (d.Truncate(time.Microsecond) + time.Millisecond - 1) / time.Millisecond
+	return max(1, int64(ms))
+}
+
+// tracing is the trace context of records: told only when the root is known
+// and the request is sampled (section 13).
+func tracing(value string) *Trace {
+	if !strings.Contains(value, "Root=") || !strings.Contains(value, "Sampled=1") {
+		return nil
+	}
+	return &Trace{Type: "X-Amzn-Trace-Id", Value: value}
+}
