@@ -1,0 +1,210 @@
+package awswire
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/firn-run/firn"
+)
+
+// rule is a row of the generated table: the constraints of one shape. min and
+// max bound the length of strings, blobs, lists and maps, and the value of
+// numbers.
+type rule struct {
+	hasMin, hasMax bool
+	min, max       float64
+	pattern        string // as AWS shows it
+	match          string // the same for Go, where pattern has lookaround
+	deny           string // what must not match besides
+	enum           string // values, parted by ", "
+}
+
+// check is a rule made ready to run. It is immutable.
+type check struct {
+	rule
+	re, not *regexp.Regexp
+	values  map[string]bool
+	// names is true for shapes that every simple name satisfies; see
+	// simpleName.
+	names bool
+}
+
+// checkLocked returns the check of a shape, or nil when it has no rule.
+func (c *codec) checkLocked(shape string) *check {
+	if ready, ok := c.checks[shape]; ok {
+		return ready
+	}
+	r, ok := c.rules[shape]
+	if !ok {
+		c.checks[shape] = nil
+		return nil
+	}
+	ch := &check{rule: r}
+	match := r.pattern
+	if r.match != "" {
+		match = r.match
+	}
+	if match != "" {
+		ch.re = regexp.MustCompile(`\A(?:` + match + `)\z`)
+		ch.names = ch.re.MatchString("aZ0-_") && strings.HasSuffix(shape, "FunctionName")
+	}
+	if r.deny != "" {
+		ch.not = regexp.MustCompile(`\A(?:` + r.deny + `)\z`)
+	}
+	if r.enum != "" {
+		ch.values = map[string]bool{}
+		for v := range strings.SplitSeq(r.enum, ", ") {
+			ch.values[v] = true
+		}
+	}
+	c.checks[shape] = ch
+	return ch
+}
+
+// simpleName reports whether s is a plain function name, as nearly every
+// request has it, which needs no regular expression to be found right.
+func simpleName(s string) bool {
+	if len(s) == 0 || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// violations collects what is wrong with an input. AWS reports all at once.
+type violations struct {
+	list []string
+	path []string // from the root to the value that is looked at
+}
+
+func (v *violations) push(segment string) { v.path = append(v.path, segment) }
+func (v *violations) pop()                { v.path = v.path[:len(v.path)-1] }
+
+// add notes that the value at the current path breaks a constraint. value is
+// as it is shown; quoted, or null.
+func (v *violations) add(value, constraint string) {
+	v.list = append(v.list, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: %s", value, strings.Join(v.path, "."), constraint))
+}
+
+// quoted shows a value in a message, or hides a sensitive one.
+func quoted(p *plan, value string) string {
+	if p.sensitive {
+		return ""
+	}
+	return "'" + value + "' "
+}
+
+// missing notes that a required member is not there.
+func (v *violations) missing(name string) {
+	v.push(name)
+	v.add("null ", "Member must not be null")
+	v.pop()
+}
+
+// fault is the answer: nil when nothing is wrong.
+func (v *violations) fault() error {
+	switch n := len(v.list); n {
+	case 0:
+		return nil
+	case 1:
+		return firn.Faultf(firn.Validation, "1 validation error detected: %s", v.list[0])
+	default:
+		return firn.Faultf(firn.Validation, "%d validation errors detected: %s", n, strings.Join(v.list, "; "))
+	}
+}
+
+// checkText checks a string.
+func (v *violations) checkText(p *plan, semantic bool, s string) {
+	c := p.check
+	if c == nil || c.names && simpleName(s) {
+		return
+	}
+	n := float64(utf8.RuneCountInString(s))
+	if c.hasMin && n < c.min {
+		v.add(quoted(p, s), c.least("length"))
+	}
+	if c.hasMax && n > c.max {
+		v.add(quoted(p, s), c.most("length"))
+		return // and do not run a pattern over it
+	}
+	if !c.matches(s) {
+		v.add(quoted(p, s), c.regular())
+	}
+	if c.values != nil && !semantic && !c.values[s] {
+		v.add(quoted(p, s), c.oneOf())
+	}
+}
+
+// checkNumber checks a number, shown as text.
+func (v *violations) checkNumber(p *plan, n float64, text string) {
+	if c := p.check; c != nil {
+		v.bounds(p, "value", n, text)
+	}
+}
+
+// bounds checks a length or a value. text is the value in messages.
+func (v *violations) bounds(p *plan, what string, n float64, text string) {
+	if p.check.hasMin && n < p.check.min {
+		v.add(quoted(p, text), p.check.least(what))
+	}
+	if p.check.hasMax && n > p.check.max {
+		v.add(quoted(p, text), p.check.most(what))
+	}
+}
+
+// satisfies reports whether an item or key fulfils all of a check.
+func (c *check) satisfies(s string) bool {
+	n := float64(utf8.RuneCountInString(s))
+	return !(c.hasMin && n < c.min) && !(c.hasMax && n > c.max) && c.matches(s) && (c.values == nil || c.values[s])
+}
+
+func (c *check) matches(s string) bool {
+	if c.re != nil && !c.re.MatchString(s) {
+		return false
+	}
+	return c.not == nil || !c.not.MatchString(s)
+}
+
+// describe lists all constraints of an item or key, as AWS does when one of
+// them is broken.
+func (c *check) describe() string {
+	var parts []string
+	if c.hasMax {
+		parts = append(parts, c.most("length"))
+	}
+	if c.hasMin {
+		parts = append(parts, c.least("length"))
+	}
+	if c.pattern != "" {
+		parts = append(parts, c.regular())
+	}
+	if c.enum != "" {
+		parts = append(parts, c.oneOf())
+	}
+	return "[" + strings.Join(append(parts, "Member must not be null"), ", ") + "]"
+}
+
+func (c *check) least(what string) string {
+	return "Member must have " + what + " greater than or equal to " + plainNumber(c.min)
+}
+
+func (c *check) most(what string) string {
+	return "Member must have " + what + " less than or equal to " + plainNumber(c.max)
+}
+
+func (c *check) regular() string {
+	return "Member must satisfy regular expression pattern: " + c.pattern
+}
+
+func (c *check) oneOf() string { return "Member must satisfy enum value set: [" + c.enum + "]" }
+
+func plainNumber(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

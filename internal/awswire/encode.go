@@ -1,0 +1,239 @@
+package awswire
+
+import (
+	"encoding/base64"
+	"math"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// writeOutput answers with v, the output structure of p. code is the
+// operation's status of success, which a status member of the output
+// overrides.
+func writeOutput(w http.ResponseWriter, p *plan, v reflect.Value, code int) error {
+	var body []byte
+	contentType := "application/json"
+	whole := false // the body is one member
+	for i := range p.fields {
+		f := &p.fields[i]
+		member := v.Field(f.index)
+		switch f.place {
+		case inStatus:
+			if n := int(member.Int()); n != 0 {
+				code = n
+			}
+		case inHeader:
+			if text, ok := headerText(f.plan, member); ok {
+				w.Header().Set(f.wire, text)
+			}
+		case inPayload:
+			whole = true
+			if f.kind == kindBlob {
+				body = member.Bytes()
+			} else if !absent(f.plan, member) {
+				body = appendValue(nil, f.plan, member)
+			}
+		}
+	}
+	if !whole && len(p.byName) > 0 {
+		body = appendValue(make([]byte, 0, 1024), p, v)
+	}
+	if len(body) > 0 || code == http.StatusOK || code == http.StatusCreated || code == http.StatusAccepted {
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	if code == http.StatusNoContent {
+		body = nil
+		w.Header().Del("Content-Length")
+		w.Header().Del("Content-Type")
+	}
+	w.WriteHeader(code)
+	_, _ = w.Write(body) // a caller that went away does not wait for it
+	return nil
+}
+
+// absent reports whether a member is left out of the answer: nil pointers,
+// slices and maps, and empty strings of enum types. Numbers and booleans
+// without a pointer are always sent, zero too, as AWS does.
+func absent(p *plan, v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return v.IsNil()
+	case reflect.String:
+		return v.Len() == 0
+	}
+	return false
+}
+
+// headerText renders a member that travels in a header.
+func headerText(p *plan, v reflect.Value) (string, bool) {
+	if absent(p, v) {
+		return "", false
+	}
+	if p.pointer {
+		v = v.Elem()
+	}
+	switch p.kind {
+	case kindString:
+		return v.String(), true
+	case kindBool:
+		return strconv.FormatBool(v.Bool()), true
+	case kindInteger, kindLong:
+		return strconv.FormatInt(v.Int(), 10), true
+	case kindTime:
+		return v.Interface().(time.Time).UTC().Format(http.TimeFormat), true
+	}
+	panic("awswire: a kind of header that the codec does not know in " + p.shape)
+}
+
+// appendValue appends the JSON of v, which is not absent.
+func appendValue(b []byte, p *plan, v reflect.Value) []byte {
+	if p.pointer {
+		v = v.Elem()
+		if p.kind == kindStruct {
+			p = p.elem
+		}
+	}
+	switch p.kind {
+	case kindString:
+		return appendString(b, v.String())
+	case kindInteger, kindLong:
+		return strconv.AppendInt(b, v.Int(), 10)
+	case kindDouble:
+		return appendDouble(b, v.Float())
+	case kindBool:
+		return strconv.AppendBool(b, v.Bool())
+	case kindBlob:
+		b = append(b, '"')
+		b = base64.StdEncoding.AppendEncode(b, v.Bytes())
+		return append(b, '"')
+	case kindTime:
+		return appendTime(b, v.Interface().(time.Time), p.timeForm)
+	case kindList:
+		b = append(b, '[')
+		for i := range v.Len() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendItem(b, p.elem, v.Index(i))
+		}
+		return append(b, ']')
+	case kindMap:
+		return appendMap(b, p, v)
+	case kindStruct:
+		return appendStruct(b, p, v)
+	}
+	panic("awswire: a kind of value that the codec does not know in " + p.shape)
+}
+
+// appendItem appends an item of a list or map, where nil is null.
+func appendItem(b []byte, p *plan, v reflect.Value) []byte {
+	if v.Kind() != reflect.String && absent(p, v) {
+		return append(b, "null"...)
+	}
+	return appendValue(b, p, v)
+}
+
+func appendStruct(b []byte, p *plan, v reflect.Value) []byte {
+	b = append(b, '{')
+	first := true
+	for i := range p.fields {
+		f := &p.fields[i]
+		if f.place != inBody || absent(f.plan, v.Field(f.index)) {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(appendString(b, f.wire), ':')
+		b = appendValue(b, f.plan, v.Field(f.index))
+	}
+	return append(b, '}')
+}
+
+// appendMap appends a map in the order of its keys, so that equal outputs are
+// equal bytes.
+func appendMap(b []byte, p *plan, v reflect.Value) []byte {
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(x, y reflect.Value) int { return strings.Compare(x.String(), y.String()) })
+	b = append(b, '{')
+	for i, key := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, key.String()), ':')
+		b = appendItem(b, p.elem, v.MapIndex(key))
+	}
+	return append(b, '}')
+}
+
+// appendDouble appends a number, or the string that REST-JSON has for the
+// values that JSON has not.
+func appendDouble(b []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(b, `"NaN"`...)
+	case math.IsInf(f, 1):
+		return append(b, `"Infinity"`...)
+	case math.IsInf(f, -1):
+		return append(b, `"-Infinity"`...)
+	}
+	return strconv.AppendFloat(b, f, 'g', -1, 64)
+}
+
+// appendTime appends a timestamp: seconds since 1970 with milliseconds where
+// the model does not say otherwise.
+func appendTime(b []byte, t time.Time, form string) []byte {
+	switch form {
+	case "date-time":
+		return appendString(b, t.UTC().Format("2006-01-02T15:04:05.999Z"))
+	case "http-date":
+		return appendString(b, t.UTC().Format(http.TimeFormat))
+	}
+	return strconv.AppendFloat(b, float64(t.UnixMilli())/1000, 'f', -1, 64)
+}
+
+// appendString appends a JSON string. Bytes that are not UTF-8 become U+FFFD.
+func appendString(b []byte, s string) []byte {
+	const hexDigits = "0123456789abcdef"
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && size == 1 {
+				b = append(append(b, s[start:i]...), "\uFFFD"...)
+				start = i + 1
+			}
+			i += size
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(b, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\r':
+			b = append(b, '\\', 'r')
+		case '\t':
+			b = append(b, '\\', 't')
+		default:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}

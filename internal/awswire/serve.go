@@ -1,0 +1,114 @@
+package awswire
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/firn-run/firn"
+)
+
+// ServeHTTP routes, authenticates, reads and serves one request.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	r := &Request{HTTP: hr, ID: NewRequestID(), Identity: m.cfg.Anonymous}
+	h := w.Header()
+	h["X-Amzn-Requestid"] = []string{r.ID}
+	h.Set("Date", m.cfg.Now().UTC().Format(http.TimeFormat))
+	tracked := &answer{ResponseWriter: w}
+	defer m.recovered(tracked, r)
+	if err := m.serve(tracked, r); err != nil {
+		m.failed(tracked, r, err)
+	}
+}
+
+// serve runs the steps of a request in AWS's order.
+func (m *Mux) serve(w *answer, r *Request) error {
+	r.op, r.labels = m.router.match(r.HTTP.Method, r.HTTP.URL)
+	if r.op == nil {
+		return firn.Faultf(firn.UnknownOperation, "The operation %s %s is unknown.", r.HTTP.Method, r.HTTP.URL.EscapedPath())
+	}
+	r.Operation = r.op.name
+	if err := m.admit(w, r); err != nil {
+		return err
+	}
+	if r.op.serve == nil {
+		return firn.Faultf(firn.NotImplemented, "firn does not serve %s yet; see DIVERGENCES.md", r.Operation)
+	}
+	return r.op.serve(w, r)
+}
+
+// admit authenticates the request and reads its body, in the order that lets
+// as little as possible be read for strangers.
+func (m *Mux) admit(w http.ResponseWriter, r *Request) error {
+	if m.cfg.Auth == nil {
+		var err error
+		r.Body, err = readBody(w, r.HTTP, r.op.limit)
+		return err
+	}
+	proof, err := m.cfg.Auth.begin(r.HTTP)
+	if err != nil {
+		return err
+	}
+	if r.Body, err = readBody(w, r.HTTP, r.op.limit); err != nil {
+		return err
+	}
+	if err := proof.finish(r.HTTP, r.Body); err != nil {
+		return err
+	}
+	r.Identity = proof.id
+	return nil
+}
+
+// failed answers with err, or gives up where an answer has begun or nobody
+// waits for it.
+func (m *Mux) failed(w *answer, r *Request, err error) {
+	switch {
+	case errors.Is(err, errClientGone):
+		// Ends the connection: there is no way to answer.
+		panic(http.ErrAbortHandler)
+	case w.begun:
+		m.cfg.Logger.Info("request failed while it was answered", "operation", r.Operation, "requestId", r.ID, "error", err)
+		panic(http.ErrAbortHandler) // so that the caller sees a broken answer, not a short one
+	default:
+		m.WriteError(w, r, err)
+	}
+}
+
+// recovered answers a panic of an operation as an internal error. The panics
+// that are meant for net/http go on.
+func (m *Mux) recovered(w *answer, r *Request) {
+	switch cause := recover(); {
+	case cause == nil:
+	case cause == http.ErrAbortHandler:
+		panic(cause)
+	default:
+		err := fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		if w.begun {
+			m.cfg.Logger.Error("operation panicked", "operation", r.Operation, "requestId", r.ID, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+		m.WriteError(w, r, err)
+	}
+}
+
+// answer knows whether an answer has begun.
+type answer struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader notes the beginning of the answer.
+func (a *answer) WriteHeader(code int) {
+	a.begun = true
+	a.ResponseWriter.WriteHeader(code)
+}
+
+// Write notes the beginning of the answer.
+func (a *answer) Write(b []byte) (int, error) {
+	a.begun = true
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

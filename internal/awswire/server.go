@@ -1,0 +1,39 @@
+package awswire
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Limits of an API listener.
+const (
+	maxHeaderBytes    = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 120 * time.Second
+)
+
+// NewServer returns an HTTP server for an API listener with the limits that
+// every listener of firn must have:
+//
+//	request line and headers   64 KiB (431 beyond); AWS's own is smaller
+//	time to the last header    10 s, then the connection is closed
+//	idle connection            120 s
+//	body                       6 MiB + 100 B for Invoke, 69905067 B for uploads of
+//	                           code, 1 MiB for InvokeAsync and the rest
+//	                           (413 beyond), read no further than 16 MiB over
+//	time to read the body      MaxBodyTime in all, see there
+//	time to write the answer   none: an invocation may take 900 s
+//	concurrent connections     the listener's, see package server
+//
+// Errors of connections go to log at debug level, since any client can cause
+// them.
+func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
