@@ -293,6 +293,9 @@ func (g *Group) ForksRefused() (uint64, error) {
 // Lowering the memory below what is in use fails, or kills, as the kernel
 // pleases.
 func (g *Group) SetLimits(l Limits) error {
+	if g.isDestroyed() {
+		return ErrDestroyed
+	}
 	var errs []error
 	if g.files.memory.current != nil {
 		errs = append(errs, g.setMemory(l))

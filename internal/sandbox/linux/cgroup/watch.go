@@ -75,6 +75,11 @@ func (w *watch) quiet(usage int64) time.Duration {
 	return between(minBelow, w.limit-usage, maxBelow)
 }
 
+// near reports whether usage is so little below the limit that the kernel may
+// not have noticed it went below. Version 1 compares only every 128 pages
+// per processor, and reports a crossing only when it saw the other side.
+func (w *watch) near(usage int64) bool { return usage >= w.limit-w.limit/8 }
+
 func between(lo time.Duration, room int64, hi time.Duration) time.Duration {
 	return min(max(time.Duration(float64(room)/fillRate*float64(time.Second)), lo), hi)
 }

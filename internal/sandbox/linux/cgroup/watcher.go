@@ -377,9 +377,9 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 		return 0, false // destroyed meanwhile
 	}
 	e.g.peak.see(usage)
-	if usage <= e.watch.limit {
+	if usage < e.watch.limit {
 		e.watch.calm()
-		return e.watch.quiet(usage), e.sampled
+		return e.watch.quiet(usage), e.sampled || e.watch.near(usage)
 	}
 	usage, st, err := e.g.readMemory()
 	if err != nil {
