@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -47,12 +48,17 @@ type host struct {
 	page int64
 }
 
-// newHost makes this process the reaper of its orphaned descendants. That is
-// an attribute of the whole process and stays after the backend.
+// newHost makes this process the reaper of its orphaned descendants, and marks
+// the descriptors that it was itself started with as close-on-exec: whoever
+// started firn has not meant them for functions. Both are attributes of the
+// whole process and stay after the backend.
 func newHost(dir string) (*host, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("become child subreaper: %w", err)
 	}
+	// Kernels before 5.11 do not know it; there is no other way that is free
+	// of races with descriptors being opened.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(dir)) // a hash does not fail
 	return &host{
