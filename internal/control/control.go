@@ -16,12 +16,15 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"iter"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/awswire"
+	"github.com/firn-run/firn/internal/blob"
 	"github.com/firn-run/firn/internal/image"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/state"
@@ -30,8 +33,8 @@ import (
 // Blobs stores archives by content (package blob).
 type Blobs interface {
 	Put(ctx context.Context, r io.Reader, limit int64) (firn.Digest, int64, error)
-	OpenBlob(digest firn.Digest) (io.ReadSeekCloser, error)
-	Digests() ([]firn.Digest, error)
+	Open(digest firn.Digest) (file *os.File, size int64, err error)
+	List() iter.Seq2[blob.Info, error]
 	Delete(digest firn.Digest) error
 }
 
@@ -42,11 +45,11 @@ type Images interface {
 	Layers(ctx context.Context, layers []firn.Digest) (dir string, err error)
 }
 
-// Sealer keeps secrets unreadable at rest (package keyring). The name binds a
-// secret to its place, so that records cannot be exchanged.
+// Sealer keeps secrets unreadable at rest (package keyring). The identity
+// binds a secret to its place, so that records cannot be exchanged.
 type Sealer interface {
-	Seal(name string, plain []byte) (sealed string, err error)
-	Open(name string, sealed string) (plain []byte, err error)
+	Seal(plain []byte, identity string) (sealed string)
+	Open(sealed, identity string) (plain []byte, err error)
 }
 
 // Retirer ends the environments of versions that were replaced (package fleet).
@@ -70,9 +73,7 @@ type Config struct {
 	// Endpoint is the base URL under which clients reach firn; Code.Location
 	// begins with it.
 	Endpoint func() string
-	// LocationKey signs download locations.
-	LocationKey []byte
-	Now         func() time.Time
+	Now      func() time.Time
 }
 
 // Control serves the operations. Run settles functions in the background.
@@ -92,7 +93,6 @@ type Control struct {
 	usage  map[firn.Digest]*usage // archives that records refer to
 	names  map[string]struct{}    // names of functions, for counting
 	layers map[string]map[int64]*layerVersion
-	unused map[firn.Digest]struct{} // found without a reference by the last sweep
 }
 
 // usage counts the references to one archive.

@@ -111,7 +111,7 @@ func (c *Control) decode(raw state.Record) (*record, error) {
 		return nil, fmt.Errorf("record of function %s: %w", raw.Key, err)
 	}
 	if rec.Variables != "" {
-		plain, err := c.cfg.Sealer.Open(raw.Key, rec.Variables)
+		plain, err := c.cfg.Sealer.Open(rec.Variables, variablesOf(raw.Key))
 		if err != nil {
 			return nil, fmt.Errorf("environment variables of function %s: %w", raw.Key, err)
 		}
@@ -121,6 +121,9 @@ func (c *Control) decode(raw state.Record) (*record, error) {
 	}
 	return rec, nil
 }
+
+// variablesOf is the identity under which a function's variables are sealed.
+func variablesOf(name string) string { return kindFunction + "/" + name + "/variables" }
 
 // save writes rec if the stored revision is still rec.revision (0: none), and
 // makes it the function in memory.
@@ -132,9 +135,7 @@ func (c *Control) save(ctx context.Context, old, rec *record) error {
 		if err != nil {
 			return err
 		}
-		if rec.Variables, err = c.cfg.Sealer.Seal(name, plain); err != nil {
-			return fmt.Errorf("seal environment variables: %w", err)
-		}
+		rec.Variables = c.cfg.Sealer.Seal(plain, variablesOf(name))
 	}
 	value, err := json.Marshal(rec)
 	if err != nil {

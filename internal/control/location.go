@@ -1,10 +1,8 @@
 package control
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -24,34 +22,32 @@ const locationValid = 10 * time.Minute
 // credentials: whoever may read the function's description may read its code.
 func (c *Control) location(digest firn.Digest) string {
 	expires := strconv.FormatInt(c.cfg.Now().Add(locationValid).Unix(), 10)
-	return c.cfg.Endpoint() + LocationPath + string(digest) + "?Expires=" + expires + "&Signature=" + c.signLocation(digest, expires)
+	token := c.cfg.Sealer.Seal([]byte(expires), locationOf(digest))
+	return c.cfg.Endpoint() + LocationPath + string(digest) + "?token=" + url.QueryEscape(token)
 }
 
-func (c *Control) signLocation(digest firn.Digest, expires string) string {
-	mac := hmac.New(sha256.New, c.cfg.LocationKey)
-	mac.Write([]byte(string(digest) + "\n" + expires))
-	return hex.EncodeToString(mac.Sum(nil))
-}
+// locationOf is the identity under which a location's token is sealed.
+func locationOf(digest firn.Digest) string { return "location/" + string(digest) }
 
 // ServeLocation answers GET of a location.
 func (c *Control) ServeLocation(w http.ResponseWriter, r *http.Request) {
 	digest := firn.Digest(strings.TrimPrefix(r.URL.Path, LocationPath))
-	expires := r.URL.Query().Get("Expires")
-	until, err := strconv.ParseInt(expires, 10, 64)
-	if err != nil || !hmac.Equal([]byte(r.URL.Query().Get("Signature")), []byte(c.signLocation(digest, expires))) {
-		http.Error(w, "the signature of this download location is not valid", http.StatusForbidden)
+	expires, err := c.cfg.Sealer.Open(r.URL.Query().Get("token"), locationOf(digest))
+	if err != nil {
+		http.Error(w, "the token of this download location is not valid", http.StatusForbidden)
 		return
 	}
-	if c.cfg.Now().Unix() > until {
+	until, err := strconv.ParseInt(string(expires), 10, 64)
+	if err != nil || c.cfg.Now().Unix() > until {
 		http.Error(w, "this download location has expired; call GetFunction or GetLayerVersion again", http.StatusForbidden)
 		return
 	}
-	blob, err := c.cfg.Blobs.OpenBlob(digest)
+	archive, _, err := c.cfg.Blobs.Open(digest)
 	if err != nil {
 		http.Error(w, "the archive is gone", http.StatusNotFound)
 		return
 	}
-	defer blob.Close()
+	defer archive.Close()
 	w.Header().Set("Content-Type", "application/zip")
-	http.ServeContent(w, r, "", time.Time{}, blob)
+	http.ServeContent(w, r, "", time.Time{}, archive)
 }

@@ -31,7 +31,7 @@ func (c *Control) Run(ctx context.Context) error {
 				c.cfg.Logger.Error("function could not be settled; it is tried again at the next start", "function", name, "error", err)
 			}
 		case <-tick.C:
-			c.Sweep(ctx)
+			c.Sweep()
 		}
 	}
 }
@@ -65,18 +65,15 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 		return nil
 	}
 	next := *rec
+	next.Config.RevisionId = ptr(awswire.NewRequestID())
 	if err != nil {
 		c.cfg.Logger.Error("code could not be unpacked", "function", name, "error", err)
 		markFailed(&next)
-	} else {
-		markActive(&next)
+		return c.save(ctx, rec, &next)
 	}
-	next.Config.RevisionId = ptr(awswire.NewRequestID())
+	markActive(&next)
 	if err := c.save(ctx, rec, &next); err != nil {
 		return err
-	}
-	if err != nil {
-		return nil
 	}
 	old := f.(*function).active.Swap(c.version(&next))
 	if old != nil {
@@ -112,28 +109,26 @@ func layerDigests(rec *record) []firn.Digest {
 
 // Sweep deletes archives that no record refers to: left over by updates,
 // deletions, and by a process that stopped between storing an archive and
-// writing its record. An archive that has only just been stored is not
-// referred to yet, so it goes at the second sweep that finds it.
-func (c *Control) Sweep(ctx context.Context) {
-	digests, err := c.cfg.Blobs.Digests()
-	if err != nil {
-		c.cfg.Logger.Error("list archives", "error", err)
-		return
+// writing its record. An archive that was stored a short while ago may be one
+// whose record is about to be written, so it is spared.
+func (c *Control) Sweep() {
+	before := c.cfg.Now().Add(-sweepInterval)
+	for info, err := range c.cfg.Blobs.List() {
+		if err != nil {
+			c.cfg.Logger.Error("list archives", "error", err)
+			return
+		}
+		if info.Stored.After(before) || c.referred(info.Digest) {
+			continue
+		}
+		if err := c.cfg.Blobs.Delete(info.Digest); err != nil {
+			c.cfg.Logger.Error("delete archive", "digest", info.Digest, "error", err)
+		}
 	}
+}
+
+func (c *Control) referred(digest firn.Digest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	candidates := make(map[firn.Digest]struct{})
-	for _, d := range digests {
-		if c.usage[d] != nil {
-			continue
-		}
-		if _, second := c.unused[d]; !second {
-			candidates[d] = struct{}{}
-			continue
-		}
-		if err := c.cfg.Blobs.Delete(d); err != nil {
-			c.cfg.Logger.Error("delete archive", "digest", d, "error", err)
-		}
-	}
-	c.unused = candidates
+	return c.usage[digest] != nil
 }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/firn-run/firn/internal/sandbox"
+	"github.com/firn-run/firn/internal/server"
+	"github.com/firn-run/firn/internal/telemetry"
+)
+
+// upFlags are the flags of `firn up`.
+type upFlags struct {
+	cfg       server.Config
+	auth      string
+	network   string
+	logFormat string
+	quiet     bool
+}
+
+func newUp() *cobra.Command {
+	f := &upFlags{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start firn: the Lambda API and everything behind it",
+		Long: "Start firn in the foreground: the Lambda API and everything behind it, in one process.\n" +
+			"It prints what to export so that clients find it, then shows live what runs.\n" +
+			"SIGINT or SIGTERM end it: invocations in flight finish first, a second signal ends it at once.",
+		Example: "  firn up\n  firn up --listen 127.0.0.1:9000 --data ./firn-data --auth none\n  eval \"$(firn env)\"   # in another terminal",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.cfg.Listen, "listen", server.DefaultListen, "address of the API, HOST:PORT (port 0: any free one)")
+	flags.StringVar(&f.cfg.DataDir, "data", defaultDataDir(), "directory of everything that must survive")
+	flags.StringVar(&f.auth, "auth", string(server.AuthSigV4), "sigv4: verify signatures; none: serve everybody (loopback only)")
+	flags.StringVar(&f.cfg.Sandbox, "sandbox", server.DefaultSandbox(), "linux: isolated; process: plain child processes, no isolation at all")
+	flags.StringVar(&f.network, "network", string(sandbox.NetworkInternet), "outbound network of functions: internet or none")
+	flags.StringVar(&f.cfg.Region, "region", server.DefaultRegion, "region in ARNs and signatures")
+	flags.StringVar(&f.cfg.Account, "account", server.DefaultAccount, "account in ARNs, twelve digits")
+	flags.IntVar(&f.cfg.PoolSize, "pool", server.DefaultPool, "prepared sandboxes kept ready (-1: none)")
+	flags.IntVar(&f.cfg.Concurrency, "concurrency", 1000, "most concurrent invocations of the account")
+	flags.DurationVar(&f.cfg.IdleTimeout, "idle-timeout", 10*time.Minute, "end an environment that was not used for so long")
+	flags.DurationVar(&f.cfg.FreezeGrace, "freeze-grace", server.DefaultFreezeGrace, "freeze an idle environment after so long")
+	flags.DurationVar(&f.cfg.DrainTimeout, "drain-timeout", 30*time.Second, "how long invocations in flight may take to finish at the end")
+	flags.StringVar(&f.logFormat, "log-format", "text", "live view: text or json")
+	flags.BoolVar(&f.quiet, "quiet", false, "no live view")
+	return cmd
+}
+
+func (f *upFlags) run(cmd *cobra.Command) error {
+	out := cmd.OutOrStdout()
+	style, err := f.style(out)
+	if err != nil {
+		return err
+	}
+	f.cfg.Auth = server.Auth(f.auth)
+	f.cfg.Network = sandbox.Network(f.network)
+	f.cfg.Logger = newLogger(cmd.ErrOrStderr(), style)
+	if !f.quiet {
+		live := telemetry.NewLive(out, style)
+		defer live.Close()
+		f.cfg.Sink = live
+	}
+	srv, err := server.New(f.cfg)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(cmd.Context())
+	group.Go(func() error { return srv.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-srv.Ready():
+			return greet(out, style, srv)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if style != telemetry.JSON {
+		fmt.Fprintln(out, "firn has ended; everything it started is gone.")
+	}
+	return nil
+}
+
+func (f *upFlags) style(out io.Writer) (telemetry.Style, error) {
+	switch f.logFormat {
+	case "json":
+		return telemetry.JSON, nil
+	case "text":
+		if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" {
+			return telemetry.Colour, nil
+		}
+		return telemetry.Plain, nil
+	}
+	return 0, fmt.Errorf("unknown log format %q: choose text or json", f.logFormat)
+}
+
+func newLogger(out io.Writer, style telemetry.Style) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelWarn}
+	if style == telemetry.JSON {
+		return slog.New(slog.NewJSONHandler(out, options))
+	}
+	return slog.New(slog.NewTextHandler(out, options))
+}
+
+// greet says in a few lines how to point a client at firn.
+func greet(out io.Writer, style telemetry.Style, srv *server.Server) error {
+	if style == telemetry.JSON {
+		return nil
+	}
+	cfg := srv.Config()
+	_, err := fmt.Fprintf(out, "firn %s is up at %s (sandbox %s, data in %s). Point clients at it:\n\n%s\n",
+		version, srv.Endpoint(), cfg.Sandbox, cfg.DataDir, exports(srv.Endpoint(), cfg.Region, srv.Credentials()))
+	if err == nil && cfg.Sandbox == "process" {
+		_, err = fmt.Fprintln(out, "WARNING: the process sandbox isolates nothing. Functions run as you, with your files.")
+	}
+	return err
+}
+
+// defaultDataDir follows the XDG base directories; root uses /var/lib.
+func defaultDataDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/firn"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "firn")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "firn-data"
+	}
+	return filepath.Join(home, ".local", "share", "firn")
+}

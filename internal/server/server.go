@@ -1,0 +1,284 @@
+// Package server puts firn together: it is the one place that knows every
+// part, names a concrete sandbox, and decides in which order things start and
+// end. The program is a value: New checks a Config and touches nothing, Run
+// starts, serves until its context ends, and returns when everything it
+// started has ended.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire"
+	"github.com/firn-run/firn/internal/keyring"
+	"github.com/firn-run/firn/internal/sandbox"
+	"github.com/firn-run/firn/internal/telemetry"
+)
+
+// Auth says whether requests must be signed.
+type Auth string
+
+const (
+	// AuthSigV4 verifies the signature of every request.
+	AuthSigV4 Auth = "sigv4"
+	// AuthNone serves everybody as the account's root user; on loopback only.
+	AuthNone Auth = "none"
+)
+
+// Config is everything that can be chosen about a node. Zero values are
+// replaced by the defaults named here.
+type Config struct {
+	Listen  string // HOST:PORT; default DefaultListen
+	DataDir string // no default
+	Auth    Auth   // default AuthSigV4
+	Sandbox string // "linux" or "process"; default: linux on Linux, else process
+	Region  string // default "us-east-1"
+	Account string // default "123456789012"
+
+	Network     sandbox.Network // outbound policy of functions; default internet
+	InitPath    string          // the sandbox's init program, "" for the one inside firn
+	PoolSize    int             // prepared sandboxes kept; -1 for none; default DefaultPool
+	Concurrency int             // the account's limit; default 1,000
+	// MaxEnvironments bounds environments, idle ones included; default twice
+	// the concurrency.
+	MaxEnvironments int
+	IdleTimeout     time.Duration // of an environment; default 10 minutes
+	MaxAge          time.Duration // of an environment; default 2 hours
+	FreezeGrace     time.Duration // default DefaultFreezeGrace; negative never freezes
+	// DrainTimeout is how long invocations in flight may take to finish after
+	// Run's context has ended; default 30 seconds.
+	DrainTimeout time.Duration
+
+	Sink   telemetry.Sink // what environments say; default nowhere
+	Logger *slog.Logger   // default discards
+	Now    func() time.Time
+}
+
+// Defaults of Config.
+const (
+	DefaultListen      = "127.0.0.1:4580"
+	DefaultRegion      = "us-east-1"
+	DefaultAccount     = "123456789012" // the account of AWS's own examples
+	DefaultPool        = 4
+	DefaultFreezeGrace = 5 * time.Millisecond
+)
+
+// Server is one node.
+type Server struct {
+	cfg   Config
+	ready chan struct{}
+
+	// Valid once ready is closed.
+	addr string
+	root keyring.Credentials
+}
+
+// New checks cfg and fills in its defaults.
+func New(cfg Config) (*Server, error) {
+	cfg = withDefaults(cfg)
+	if cfg.DataDir == "" {
+		return nil, errors.New("no data directory given")
+	}
+	if cfg.Auth != AuthSigV4 && cfg.Auth != AuthNone {
+		return nil, fmt.Errorf("unknown authentication %q: choose %s or %s", cfg.Auth, AuthSigV4, AuthNone)
+	}
+	if cfg.Network != sandbox.NetworkInternet && cfg.Network != sandbox.NetworkNone {
+		return nil, fmt.Errorf("unknown network policy %q: choose %s or %s", cfg.Network, sandbox.NetworkInternet, sandbox.NetworkNone)
+	}
+	host, _, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen address %q: %w", cfg.Listen, err)
+	}
+	if cfg.Auth == AuthNone && !isLoopback(host) {
+		return nil, fmt.Errorf("refusing to listen on %s without authentication: anybody who reaches it could run code here. Use a loopback address, or --auth %s", cfg.Listen, AuthSigV4)
+	}
+	return &Server{cfg: cfg, ready: make(chan struct{})}, nil
+}
+
+func withDefaults(cfg Config) Config {
+	def(&cfg.Listen, DefaultListen)
+	def(&cfg.Auth, AuthSigV4)
+	def(&cfg.Sandbox, DefaultSandbox())
+	def(&cfg.Region, DefaultRegion)
+	def(&cfg.Account, DefaultAccount)
+	def(&cfg.Network, sandbox.NetworkInternet)
+	def(&cfg.PoolSize, DefaultPool)
+	def(&cfg.Concurrency, firn.DefaultAccountConcurrency)
+	def(&cfg.MaxEnvironments, 2*cfg.Concurrency)
+	def(&cfg.IdleTimeout, 10*time.Minute)
+	def(&cfg.MaxAge, 2*time.Hour)
+	def(&cfg.FreezeGrace, DefaultFreezeGrace)
+	def(&cfg.DrainTimeout, 30*time.Second)
+	def(&cfg.Logger, slog.New(slog.DiscardHandler))
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return cfg
+}
+
+// def replaces a zero value by its default.
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// DefaultSandbox is the backend used when none is named.
+func DefaultSandbox() string {
+	if runtime.GOOS == "linux" {
+		return "linux"
+	}
+	return "process"
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// Ready is closed when the node serves. If Run fails before, it never is.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Endpoint is the base URL of the node; valid once Ready.
+func (s *Server) Endpoint() string { return "http://" + s.addr }
+
+// Credentials are the root user's; valid once Ready.
+func (s *Server) Credentials() keyring.Credentials { return s.root }
+
+// Config is the configuration in force, with its defaults.
+func (s *Server) Config() Config { return s.cfg }
+
+// Run serves until ctx ends. Invocations in flight then have DrainTimeout to
+// finish; what remains is told and ended. Nothing that Run started outlives
+// it: no process, mount, control group or temporary file.
+func (s *Server) Run(ctx context.Context) error {
+	var undo cleanup
+	defer undo.run(s.cfg.Logger)
+	node, err := s.assemble(ctx, &undo)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	undo.add("listener", func() error { return ignoreClosed(listener.Close()) })
+	s.addr = listener.Addr().String()
+	if err := s.publishEndpoint(&undo); err != nil {
+		return err
+	}
+	if err := node.control.Load(ctx); err != nil {
+		return err
+	}
+	node.control.Sweep()
+	return s.serve(ctx, node, listener)
+}
+
+// serve runs the HTTP server and the background work, and ends them in order.
+func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) error {
+	front := awswire.NewServer(n.handler, s.cfg.Logger)
+	group, working := errgroup.WithContext(context.WithoutCancel(ctx))
+	background, stop := context.WithCancel(working)
+	defer stop()
+	group.Go(func() error { return n.control.Run(background) })
+	group.Go(func() error {
+		if err := front.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	close(s.ready)
+
+	select {
+	case <-ctx.Done():
+	case <-working.Done(): // one of them failed
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	fleetDone := make(chan struct{})
+	go func() {
+		defer close(fleetDone)
+		if err := n.fleet.Close(drain); err != nil {
+			s.cfg.Logger.Warn("invocations were still running at the end of the drain timeout and were ended", "timeout", s.cfg.DrainTimeout)
+		}
+	}()
+	if err := front.Shutdown(drain); err != nil {
+		// The fleet has told or is telling the callers; what is left are
+		// connections that do not read.
+		<-fleetDone
+		front.Close()
+	}
+	<-fleetDone
+	stop()
+	return group.Wait()
+}
+
+// endpointFile tells other commands (firn env) where the node of a data
+// directory listens.
+const endpointFile = "endpoint"
+
+func (s *Server) publishEndpoint(undo *cleanup) error {
+	path := filepath.Join(s.cfg.DataDir, endpointFile)
+	if err := os.WriteFile(path, []byte(s.Endpoint()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	undo.add("endpoint file", func() error { return os.Remove(path) })
+	return nil
+}
+
+// ReadEndpoint returns the base URL of the node that serves a data directory.
+func ReadEndpoint(dataDir string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dataDir, endpointFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("no firn is running on %s; start one with: firn up --data %s", dataDir, dataDir)
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(raw[:len(raw)-1]), nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// cleanup is a stack of things to end, the newest first.
+type cleanup struct {
+	steps []step
+}
+
+type step struct {
+	what string
+	end  func() error
+}
+
+func (c *cleanup) add(what string, end func() error) {
+	c.steps = append(c.steps, step{what, end})
+}
+
+func (c *cleanup) run(log *slog.Logger) {
+	for i := len(c.steps) - 1; i >= 0; i-- {
+		if err := c.steps[i].end(); err != nil {
+			log.Error("could not end cleanly", "what", c.steps[i].what, "error", err)
+		}
+	}
+	c.steps = nil
+}
