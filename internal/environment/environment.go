@@ -14,10 +14,13 @@ package environment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/lifecycle"
 	"github.com/firn-run/firn/internal/runtimeapi"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/telemetry"
@@ -112,42 +115,178 @@ type Outcome struct {
 	Release func()
 }
 
-
 // Environment is one execution environment. Methods are safe for concurrent
 // use.
-type Environment struct{}
+type Environment struct {
+	cfg    Config
+	source telemetry.Source
+	box    sandbox.Sandbox
+	api    *runtimeapi.Server
+	out    *output
+	done   chan struct{}
+	// group holds every goroutine but those of connections (api waits for
+	// them). It grows under mu while ended is false, or from its own members.
+	group sync.WaitGroup
+
+	// mu is taken before output.mu and any lock of api and box; Handle of
+	// the API takes it with no other lock held.
+	mu        sync.Mutex
+	machine   *lifecycle.Machine
+	flight    *flight // the invocation between Invoke and InvocationDone, or nil
+	closing   bool    // no further Invoke is taken
+	ended     bool    // the machine has said Ended; events are ignored
+	timers    timers
+	freezer   freezer
+	programs  []*program // started since the last reset
+	jobs      []func()   // for the worker, in order
+	working   bool       // the worker runs
+	notices   []func()   // calls of OnReady and OnEnded, in order
+	notifying bool
+}
 
 // Start creates the sandbox and begins Init in the background. ctx bounds the
 // creation only. An error means that nothing is left behind, and neither
 // OnReady nor OnEnded is called.
 func Start(ctx context.Context, cfg Config) (*Environment, error) {
-	return nil, errors.ErrUnsupported
+	cfg = cfg.withDefaults()
+	externals, disabled, err := findExtensions(cfg.OptDir)
+	if err != nil {
+		return nil, fmt.Errorf("list extensions: %w", err)
+	}
+	v := cfg.Version
+	box, err := cfg.Backend.Create(ctx, sandbox.Spec{
+		ID:                 cfg.ID,
+		TaskDir:            cfg.TaskDir,
+		OptDir:             cfg.OptDir,
+		RootDir:            cfg.RootDir,
+		MemoryMB:           v.MemoryMB,
+		EphemeralStorageMB: v.EphemeralStorageMB,
+		Network:            cfg.Network,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create sandbox: %w", err)
+	}
+	e := &Environment{cfg: cfg, box: box, done: make(chan struct{})}
+	e.source = telemetry.Source{
+		Function:    v.Name,
+		Version:     v.Version,
+		ARN:         v.ARN,
+		Environment: cfg.ID,
+		LogGroup:    v.LogGroup,
+		LogStream:   logStream(cfg.Now(), v.Version),
+		MemoryMB:    v.MemoryMB,
+	}
+	e.out = &output{sink: cfg.Sink, source: &e.source, now: cfg.Now}
+	e.machine = lifecycle.New(e.machineConfig(externals))
+	e.api = runtimeapi.New(runtimeapi.Config{
+		Handler:         apiHandler{e},
+		FunctionName:    v.Name,
+		FunctionVersion: v.Version,
+		FunctionHandler: v.Handler,
+		AccountID:       v.Account,
+		NoExtensions:    disabled,
+		Buffers:         cfg.Buffers,
+		Logger:          cfg.Logger,
+		Now:             cfg.Now,
+	})
+	e.group.Go(e.serve)
+	e.group.Go(e.watchSandbox)
+	e.step(lifecycle.Begin{})
+	return e, nil
 }
 
-// Invoke runs one invocation and waits for the answer to its caller; the
-// invocation itself may go on after that (OnReady tells when it is over). It
-// may be called before the first OnReady: then it waits for Init. Failures of
-// the function, and of the sandbox under it, are outcomes; errors are ErrEnded,
-// ErrBusy and ctx's. When ctx ends, the invocation goes on without its caller.
-func (e *Environment) Invoke(ctx context.Context, inv *Invocation) (*Outcome, error) {
-	return nil, errors.ErrUnsupported
+func (cfg Config) withDefaults() Config {
+	if cfg.InitializationType == "" {
+		cfg.InitializationType = onDemand
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Logger = cfg.Logger.With("environment", cfg.ID)
+	if cfg.Buffers == nil {
+		cfg.Buffers = new(runtimeapi.Buffers)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Sink == nil {
+		cfg.Sink = nowhere{}
+	}
+	return cfg
+}
+
+// onDemand is the default initialization type.
+const onDemand = "on-demand"
+
+func (e *Environment) machineConfig(externals []string) lifecycle.Config {
+	v := e.cfg.Version
+	limit := firn.OnDemandInitLimit
+	if e.cfg.InitializationType != onDemand {
+		limit = max(firn.ExtendedInitLimit, v.Timeout)
+	}
+	return lifecycle.Config{
+		InitializationType:  e.cfg.InitializationType,
+		InitLimit:           limit,
+		Timeout:             v.Timeout,
+		Externals:           externals,
+		AccountID:           v.Account,
+		FunctionName:        v.Name,
+		FunctionVersion:     v.Version,
+		Handler:             v.Handler,
+		InstanceID:          e.source.LogStream,
+		InstanceMaxMemoryMB: v.MemoryMB,
+	}
 }
 
 // ID is the identity given by the Config.
-func (e *Environment) ID() string { return "" }
+func (e *Environment) ID() string { return e.cfg.ID }
 
 // Version is the function version that the environment runs.
-func (e *Environment) Version() *firn.FunctionVersion { return nil }
+func (e *Environment) Version() *firn.FunctionVersion { return e.cfg.Version }
 
 // Shutdown asks for an orderly end: after the invocation in flight, with
 // SIGTERM and the SHUTDOWN event as far as extensions are registered. It does
 // not wait.
-func (e *Environment) Shutdown() {}
+func (e *Environment) Shutdown() { e.step(lifecycle.Shutdown{}) }
 
 // Abort asks for an end at once; an invocation in flight is answered with
 // Sandbox.Failure. It does not wait.
-func (e *Environment) Abort() {}
+func (e *Environment) Abort() { e.step(lifecycle.Abort{}) }
 
 // Done is closed when the sandbox is gone, every goroutine of the environment
 // has ended and OnEnded has returned.
-func (e *Environment) Done() <-chan struct{} { return nil }
+func (e *Environment) Done() <-chan struct{} { return e.done }
+
+// serve runs the API until the sandbox closes its listener.
+func (e *Environment) serve() {
+	if err := e.api.Serve(e.box.Listener()); err != nil {
+		e.cfg.Logger.Error("serve the Runtime API", "error", err)
+		e.step(lifecycle.SandboxFailed{Message: "the Runtime API's listener failed"})
+	}
+}
+
+// watchSandbox turns what happens to the sandbox as a whole into events.
+func (e *Environment) watchSandbox() {
+	for ev := range e.box.Events() {
+		if ev.Kind == sandbox.OutOfMemory {
+			e.step(lifecycle.OutOfMemory{})
+		}
+	}
+}
+
+// finish is the end: everything is closed and waited for. It runs in a
+// goroutine of its own, begun at the machine's Ended.
+func (e *Environment) finish() {
+	e.api.Close()
+	if err := e.box.Close(); err != nil {
+		e.cfg.Logger.Error("close sandbox", "error", err)
+	}
+	e.group.Wait()
+	e.closePrograms()
+	e.notify(func() {
+		if e.cfg.OnEnded != nil {
+			e.cfg.OnEnded(e)
+		}
+		close(e.done)
+	})
+}

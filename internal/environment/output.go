@@ -1,0 +1,218 @@
+package environment
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/lifecycle"
+	"github.com/firn-run/firn/internal/telemetry"
+)
+
+const (
+	// maxLineBytes is where a line without an end is split: the size of a
+	// CloudWatch Logs event, less its overhead.
+	maxLineBytes = 256<<10 - 26
+	// keepBytes is the capacity that an idle stream keeps.
+	keepBytes = 1 << 10
+)
+
+// nowhere is the sink of those who gave none.
+type nowhere struct{}
+
+func (nowhere) Record(*telemetry.Source, string, lifecycle.Record) {}
+func (nowhere) Line(*telemetry.Source, telemetry.Line)             {}
+
+// output puts records and lines of an environment in one order, and keeps the
+// tail of the log for the caller who asked for it.
+type output struct {
+	sink   telemetry.Sink
+	source *telemetry.Source
+	now    func() time.Time
+
+	// mu is taken by the readers of the pipes, and by steps under
+	// Environment.mu; calls of the sink are made with it.
+	mu        sync.Mutex
+	requestID string // between Start and Report
+	streams   []*stream
+	tailing   bool
+	tail      []byte // at most twice firn.LogTailBytes
+}
+
+// stream cuts the output of one party into lines.
+type stream struct {
+	out       *output
+	extension string
+	part      []byte // a line without its end so far; guarded by out.mu
+}
+
+// stream returns the stream of an extension, or of the runtime ("").
+func (o *output) stream(extension string) *stream {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.streams {
+		if s.extension == extension {
+			return s
+		}
+	}
+	s := &stream{out: o, extension: extension}
+	o.streams = append(o.streams, s)
+	return s
+}
+
+// write takes a chunk of a pipe. It blocks with the sink, which is what holds
+// back a function that writes faster than lines can be taken.
+func (s *stream) write(p []byte) {
+	o := s.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(p) > 0 {
+		line, rest, found := bytes.Cut(p, []byte{'\n'})
+		if room := maxLineBytes - len(s.part); len(line) > room {
+			line, rest, found = p[:room], p[room:], true
+		}
+		p = rest
+		if !found {
+			s.part = append(s.part, line...)
+			return
+		}
+		if len(s.part) > 0 {
+			s.part = append(s.part, line...)
+			line = s.part
+		}
+		o.lineLocked(s.extension, line)
+		s.forgetLocked()
+	}
+}
+
+// forgetLocked empties the stream, and gives back what a long line took.
+func (s *stream) forgetLocked() {
+	if cap(s.part) > keepBytes {
+		s.part = nil
+	}
+	s.part = s.part[:0]
+}
+
+// flushLocked writes a line that has no end.
+func (s *stream) flushLocked() {
+	if len(s.part) > 0 {
+		s.out.lineLocked(s.extension, s.part)
+		s.forgetLocked()
+	}
+}
+
+func (o *output) lineLocked(extension string, text []byte) {
+	o.sink.Line(o.source, telemetry.Line{
+		Time: o.now(), Extension: extension, RequestID: o.requestID, Text: text,
+	})
+	if o.tailing {
+		o.appendTailLocked(text)
+		o.appendTailLocked([]byte{'\n'})
+	}
+}
+
+// flush writes the unfinished line of a party.
+func (o *output) flush(party lifecycle.Party) {
+	extension := string(party)
+	if party == lifecycle.RuntimeParty {
+		extension = ""
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, s := range o.streams {
+		if s.extension == extension {
+			s.flushLocked()
+		}
+	}
+}
+
+// flushAll writes every unfinished line.
+func (o *output) flushAll() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.flushAllLocked()
+}
+
+func (o *output) flushAllLocked() {
+	for _, s := range o.streams {
+		s.flushLocked()
+	}
+}
+
+// record hands out a platform record. Start and Report are the borders of an
+// invocation: lines between them carry its request id, and are its tail when
+// tail is set.
+func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch rec.(type) {
+	case lifecycle.Start:
+		o.flushAllLocked()
+		o.requestID = requestID
+		o.tailing, o.tail = tail, nil
+	case lifecycle.Report:
+		o.flushAllLocked()
+	}
+	o.sink.Record(o.source, requestID, rec)
+	if o.tailing {
+		o.appendTailLocked(telemetry.AppendText(nil, rec))
+	}
+	if _, ok := rec.(lifecycle.Report); ok {
+		o.requestID, o.tailing = "", false
+	}
+}
+
+func (o *output) appendTailLocked(p []byte) {
+	if len(p) > firn.LogTailBytes {
+		p = p[len(p)-firn.LogTailBytes:]
+	}
+	if len(o.tail)+len(p) > 2*firn.LogTailBytes {
+		o.tail = append(o.tail[:0], o.tail[len(o.tail)-firn.LogTailBytes:]...)
+	}
+	o.tail = append(o.tail, p...)
+}
+
+// takeTail returns the end of the log since Start; the tail stops there.
+func (o *output) takeTail() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	tail := o.tail
+	o.tailing, o.tail = false, nil
+	return slices.Clip(tail[max(0, len(tail)-firn.LogTailBytes):])
+}
+
+// emitLocked hands out a record of the machine. What was written before it
+// comes before it: the lines of the runtime before runtimeDone, those of all
+// before the report.
+func (e *Environment) emitLocked(rec lifecycle.Record) {
+	requestID, tail := "", false
+	if e.flight != nil {
+		requestID, tail = e.flight.inv.RequestID, e.flight.inv.LogTail
+	}
+	switch r := rec.(type) {
+	case lifecycle.InitRuntimeDone, lifecycle.RuntimeDone:
+		e.drainLocked()
+	case lifecycle.Report:
+		e.drainLocked()
+		r.Metrics.MaxMemoryUsedMB = e.peakMemoryLocked()
+		rec = r
+	}
+	e.out.record(requestID, rec, tail)
+}
+
+// peakMemoryLocked reads the highest memory use of the invocation that ends,
+// in MB rounded up, and begins anew for the next one: nothing runs for it
+// before it begins, and reading now costs no caller time.
+func (e *Environment) peakMemoryLocked() int {
+	usage, err := e.box.Usage()
+	if err != nil {
+		e.cfg.Logger.Warn("read memory use", "error", err)
+		return 0
+	}
+	if err := e.box.ResetPeak(); err != nil {
+		e.cfg.Logger.Warn("reset peak memory", "error", err)
+	}
+	return int((usage.Peak + firn.MiB - 1) / firn.MiB)
+}

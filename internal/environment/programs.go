@@ -1,0 +1,237 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/firn-run/firn/internal/lifecycle"
+	"github.com/firn-run/firn/internal/sandbox"
+)
+
+const (
+	sigterm = syscall.SIGTERM
+	sigkill = syscall.SIGKILL
+
+	// startLimit bounds the start of one process, resetLimit the killing of
+	// all. Both are milliseconds on a healthy host.
+	startLimit = 10 * time.Second
+	resetLimit = 10 * time.Second
+)
+
+// program is a process of a party with the pipe that its output comes by. The
+// pipe can outlive the process, in the hands of its children.
+type program struct {
+	party   lifecycle.Party
+	process sandbox.Process
+	pipe    *sandbox.Pipe
+	watched chan struct{} // closed when Exited has been reported
+}
+
+// enqueueLocked gives a job to the worker. Starting, signalling and killing
+// processes are calls to other processes or waits; they happen in the order
+// in which the machine asked for them.
+func (e *Environment) enqueueLocked(job func()) {
+	e.jobs = append(e.jobs, job)
+	if !e.working {
+		e.working = true
+		e.group.Go(e.work)
+	}
+}
+
+// work does the jobs and ends when there are none: an idle environment has no
+// worker.
+func (e *Environment) work() {
+	for {
+		e.mu.Lock()
+		if len(e.jobs) == 0 {
+			e.jobs, e.working = nil, false
+			e.mu.Unlock()
+			return
+		}
+		job := e.jobs[0]
+		e.jobs = e.jobs[1:]
+		e.mu.Unlock()
+		job()
+	}
+}
+
+// launch starts a party's process.
+func (e *Environment) launch(party lifecycle.Party) {
+	extension := ""
+	if party != lifecycle.RuntimeParty {
+		extension = string(party)
+	}
+	pipe, w, err := sandbox.NewPipe(e.out.stream(extension).write)
+	if err != nil {
+		e.step(lifecycle.SandboxFailed{Message: err.Error()})
+		return
+	}
+	process, err := e.start(party, w)
+	w.Close() // the process has its own copy
+	if err != nil {
+		pipe.Close()
+		e.step(launchFault(party, err))
+		return
+	}
+	p := &program{party: party, process: process, pipe: pipe, watched: make(chan struct{})}
+	e.mu.Lock()
+	e.programs = append(e.programs, p)
+	e.mu.Unlock()
+	e.group.Go(func() { e.watch(p) })
+}
+
+// start executes the party's program. The runtime's is the first bootstrap
+// that exists.
+func (e *Environment) start(party lifecycle.Party, out *os.File) (sandbox.Process, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	paths := e.box.Paths()
+	if party != lifecycle.RuntimeParty {
+		file := path.Join(paths.Opt, "extensions", string(party))
+		return e.box.Start(ctx, sandbox.Command{
+			Path: file, Args: []string{file}, Env: e.extensionVariables(), Dir: "/", Stdout: out, Stderr: out,
+		})
+	}
+	searched := []string{path.Join(paths.Task, "bootstrap"), path.Join(paths.Opt, "bootstrap")}
+	if paths.Task == taskRoot { // not the host's own /var/runtime
+		searched = append(searched, path.Join(runtimeDir, "bootstrap"))
+	}
+	env := e.runtimeVariables()
+	for _, file := range searched {
+		p, err := e.box.Start(ctx, sandbox.Command{
+			Path: file, Args: []string{file}, Env: env, Dir: paths.Task, Stdout: out, Stderr: out,
+		})
+		if !e.missing(file, err) {
+			return p, err
+		}
+	}
+	return nil, &noBootstrapError{searched: searched}
+}
+
+// missing says that the program does not exist. A script whose interpreter
+// does not exist gives the same errno, so that the file itself is looked at.
+func (e *Environment) missing(file string, err error) bool {
+	se, ok := errors.AsType[*sandbox.StartError](err)
+	if !ok || se.BadDir || !errors.Is(se.Err, syscall.ENOENT) {
+		return false
+	}
+	paths := e.box.Paths()
+	for _, d := range []struct{ inside, host string }{{paths.Task, e.cfg.TaskDir}, {paths.Opt, e.cfg.OptDir}} {
+		if rest, ok := strings.CutPrefix(file, d.inside+"/"); ok && d.host != "" {
+			_, err := os.Lstat(filepath.Join(d.host, rest))
+			return errors.Is(err, fs.ErrNotExist)
+		}
+	}
+	return true
+}
+
+// noBootstrapError names the places where no bootstrap was found, in the words
+// of Lambda.
+type noBootstrapError struct{ searched []string }
+
+func (e *noBootstrapError) Error() string {
+	return "Couldn't find valid bootstrap(s): [" + strings.Join(e.searched, " ") + "]"
+}
+
+// launchFault turns the reason why a program did not start into an event.
+func launchFault(party lifecycle.Party, err error) lifecycle.Event {
+	failed := lifecycle.LaunchFailed{Party: party, Message: err.Error()}
+	se, isStart := errors.AsType[*sandbox.StartError](err)
+	_, isMissing := errors.AsType[*noBootstrapError](err)
+	switch {
+	case !isStart && !isMissing:
+		return lifecycle.SandboxFailed{Message: err.Error()}
+	case party != lifecycle.RuntimeParty:
+		failed.ErrorType = "Extension.LaunchError"
+	case isStart && se.BadDir:
+		failed.ErrorType = "Runtime.InvalidWorkingDir"
+	default:
+		failed.ErrorType = "Runtime.InvalidEntrypoint"
+	}
+	if isStart {
+		failed.Message = "fork/exec " + se.Path + ": " + se.Err.Error() // as AWS says it
+	}
+	return failed
+}
+
+// watch reports the end of a process, after the last it has written.
+func (e *Environment) watch(p *program) {
+	<-p.process.Done()
+	p.pipe.Drain()
+	e.out.flush(p.party)
+	exit := p.process.Exit()
+	ev := lifecycle.Exited{Party: p.party, Code: exit.Code, OutOfMemory: exit.OutOfMemory}
+	if exit.Signal != 0 {
+		ev.Signal = exit.Signal.String()
+	}
+	e.step(ev)
+	close(p.watched)
+}
+
+// signal sends a signal to the party's newest process. One that has ended is
+// no error.
+func (e *Environment) signal(party lifecycle.Party, sig syscall.Signal) {
+	e.mu.Lock()
+	var found *program
+	for _, p := range e.programs {
+		if p.party == party {
+			found = p
+		}
+	}
+	e.mu.Unlock()
+	if found == nil {
+		return // it was not started: LaunchFailed has said so
+	}
+	if err := found.process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
+		e.cfg.Logger.Warn("signal a process", "party", strings.TrimPrefix(string(party), "\x00"), "signal", sig.String(), "error", err)
+	}
+}
+
+// reset kills everything inside and makes sure that nothing that it has said
+// or sent arrives later.
+func (e *Environment) reset() {
+	ctx, cancel := context.WithTimeout(context.Background(), resetLimit)
+	defer cancel()
+	if err := e.box.Reset(ctx); err != nil {
+		e.cfg.Logger.Error("reset sandbox", "error", err)
+		e.step(lifecycle.SandboxFailed{Message: "reset: " + err.Error()})
+		return
+	}
+	e.closePrograms()
+	e.api.CloseConnections()
+	e.step(lifecycle.ResetDone{})
+}
+
+// closePrograms waits until the ends of all processes have been reported, and
+// closes their pipes. The processes are dead, or about to be.
+func (e *Environment) closePrograms() {
+	e.mu.Lock()
+	programs := e.programs
+	e.mu.Unlock()
+	for _, p := range programs {
+		<-p.watched
+		p.pipe.Drain()
+		if err := p.pipe.Close(); err != nil {
+			e.cfg.Logger.Warn("close an output pipe", "error", err)
+		}
+	}
+	e.out.flushAll()
+	e.mu.Lock()
+	e.programs = nil // the worker alone adds, and it is here, or has ended
+	e.mu.Unlock()
+}
+
+// drainLocked brings in what the processes have written so far. The pipes'
+// readers need no lock of the environment but the output's.
+func (e *Environment) drainLocked() {
+	for _, p := range e.programs {
+		p.pipe.Drain()
+	}
+}
