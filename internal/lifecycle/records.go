@@ -1,6 +1,9 @@
 package lifecycle
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Record is a platform record of the Telemetry API's schema; the concrete
 // types carry its fields by their documented names. Durations are
@@ -39,6 +42,16 @@ type Span struct {
 	Name       string    `json:"name"`
 	Start      time.Time `json:"start"`
 	DurationMs float64   `json:"durationMs"`
+}
+
+// MarshalJSON writes the start in UTC with milliseconds, as all times of the
+// schema are.
+func (s Span) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name       string  `json:"name"`
+		Start      string  `json:"start"`
+		DurationMs float64 `json:"durationMs"`
+	}{s.Name, s.Start.UTC().Format("2006-01-02T15:04:05.000Z"), s.DurationMs})
 }
 
 // Trace is the tracing context of a record.
