@@ -116,6 +116,9 @@ func (c *codec) rootPlan(t reflect.Type) *plan {
 	}
 	probe := &schemaProbe{}
 	v.Serialize(probe)
+	if probe.schema == nil {
+		return &plan{kind: kindStruct} // an output without members
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.structPlanLocked(t, probe.schema)
