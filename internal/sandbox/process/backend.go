@@ -88,7 +88,7 @@ func New(cfg Config) (_ *Backend, err error) {
 			return nil, fmt.Errorf("remove leftovers: %w", err)
 		}
 	}
-	b.spawner = startSpawner()
+	b.spawner = startSpawner(b.host)
 	b.monitor.Go(b.watch)
 	b.log.Warn("THE PROCESS SANDBOX ISOLATES NOTHING: functions run as this user and can read, change and reach"+
 		" everything that this user can; use it for development with trusted code only", "dir", b.dir)

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -46,6 +47,8 @@ type host struct {
 	self int
 	base tag // tagMark and the directory's hash
 	page int64
+
+	untraced bool // tracing is forbidden here; only the spawner's thread uses it
 }
 
 // newHost makes this process the reaper of its orphaned descendants, and marks
@@ -84,8 +87,46 @@ func (h *host) listen(lc *net.ListenConfig, seq uint32) (net.Listener, tag, erro
 	return l, h.base | tag(seq&(1<<tagSeqBits-1)), err
 }
 
-// adopt tags a program just started and gives it Lambda's descriptor limit. A
-// program that forks before that is found through its parent.
+// launch starts a program and holds it at its first instruction, by tracing it,
+// until ready has returned: a program that forked before it was tagged could
+// leave a process behind that nothing shows to be the sandbox's. Where tracing
+// is forbidden (kernel.yama.ptrace_scope 3, some containers) a moment remains
+// in which it could; the tree of its parents still shows most of them.
+func (h *host) launch(job spawnJob) (*os.Process, error) {
+	job.attr.Sys.Ptrace = !h.untraced
+	p, err := os.StartProcess(job.path, job.args, job.attr)
+	if errors.Is(err, syscall.EPERM) && !h.untraced {
+		job.attr.Sys.Ptrace = false
+		if p, err = os.StartProcess(job.path, job.args, job.attr); err == nil {
+			h.untraced = true
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	held := job.attr.Sys.Ptrace && stoppedByTrace(p.Pid)
+	job.ready(p.Pid)
+	if held {
+		_ = syscall.PtraceDetach(p.Pid) // ESRCH: it was killed meanwhile
+	}
+	return p, nil
+}
+
+// stoppedByTrace waits for the stop at the end of exec. It only looks: if the
+// process was killed instead, its status is left for whoever waits for it.
+func stoppedByTrace(pid int) bool {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		const trapped, stopped = 4, 5 // CLD_TRAPPED, CLD_STOPPED of waitid(2)
+		return err == nil && (info.Code == trapped || info.Code == stopped)
+	}
+}
+
+// adopt tags a program just started and gives it Lambda's descriptor limit.
 func (h *host) adopt(pid int, t tag) {
 	var old unix.Rlimit
 	if unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &old) != nil {

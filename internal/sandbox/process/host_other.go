@@ -4,6 +4,7 @@ package process
 
 import (
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -36,6 +37,14 @@ func (h *host) childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Se
 func (h *host) listen(lc *net.ListenConfig, seq uint32) (net.Listener, tag, error) {
 	l, err := listen(lc, "127.0.0.1:0")
 	return l, tag(seq), err
+}
+
+func (h *host) launch(job spawnJob) (*os.Process, error) {
+	p, err := os.StartProcess(job.path, job.args, job.attr)
+	if err == nil {
+		job.ready(p.Pid)
+	}
+	return p, err
 }
 
 func (h *host) adopt(int, tag)                             {}

@@ -8,7 +8,8 @@ import (
 
 // spawner starts every program from one operating-system thread. Linux sends
 // the parent-death signal when the thread that forked ends, so the thread must
-// live as long as the backend: the goroutine is locked to it and waits.
+// live as long as the backend: the goroutine is locked to it and waits. Tracing,
+// by which a program is held at its first instruction, belongs to a thread too.
 type spawner struct {
 	jobs  chan spawnJob
 	done  chan struct{}
@@ -19,6 +20,7 @@ type spawnJob struct {
 	path  string
 	args  []string
 	attr  *os.ProcAttr
+	ready func(pid int)
 	reply chan spawned
 }
 
@@ -27,7 +29,7 @@ type spawned struct {
 	err     error
 }
 
-func startSpawner() *spawner {
+func startSpawner(h *host) *spawner {
 	s := &spawner{jobs: make(chan spawnJob), done: make(chan struct{})}
 	stop := make(chan struct{})
 	s.close = sync.OnceFunc(func() {
@@ -41,7 +43,7 @@ func startSpawner() *spawner {
 		for {
 			select {
 			case job := <-s.jobs:
-				p, err := os.StartProcess(job.path, job.args, job.attr)
+				p, err := h.launch(job)
 				job.reply <- spawned{p, err}
 			case <-stop:
 				return
@@ -51,11 +53,13 @@ func startSpawner() *spawner {
 	return s
 }
 
-// start runs os.StartProcess on the spawner's thread. The caller guarantees
-// that the spawner is open: the backend closes it after its last sandbox.
-func (s *spawner) start(path string, args []string, attr *os.ProcAttr) (*os.Process, error) {
-	reply := make(chan spawned, 1)
-	s.jobs <- spawnJob{path, args, attr, reply}
-	r := <-reply
+// start runs os.StartProcess on the spawner's thread, and ready with the new
+// process's number before the program has executed anything (as far as the host
+// can hold it). The caller guarantees that the spawner is open: the backend
+// closes it after its last sandbox.
+func (s *spawner) start(job spawnJob) (*os.Process, error) {
+	job.reply = make(chan spawned, 1)
+	s.jobs <- job
+	r := <-job.reply
 	return r.process, r.err
 }

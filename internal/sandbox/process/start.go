@@ -58,20 +58,27 @@ func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, 
 	if cmd.Stderr != nil {
 		attr.Files[2] = cmd.Stderr
 	}
-	child, err := s.spawn(ctx, cmd, attr)
+	p := &process{done: make(chan struct{})}
+	job := spawnJob{path: cmd.Path, args: cmd.Args, attr: attr, ready: func(pid int) { s.enter(pid, p) }}
+	child, err := s.spawn(ctx, job)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{os: child, done: make(chan struct{})}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.procs[child.Pid] = p
-	s.backend.host.adopt(child.Pid, s.tag)
-	if s.frozen {
-		_ = syscall.Kill(-child.Pid, syscall.SIGSTOP) // it may have ended
-	}
+	p.os = child
 	go s.wait(p)
 	return p, nil
+}
+
+// enter makes pid a process of the sandbox. It is in procs before it carries
+// the tag, so that the sampler never reaps it in the place of wait.
+func (s *box) enter(pid int, p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs[pid] = p
+	s.backend.host.adopt(pid, s.tag)
+	if s.frozen {
+		_ = syscall.Kill(-pid, syscall.SIGSTOP) // it may have ended
+	}
 }
 
 func (s *box) environment(env []string) []string {
@@ -87,15 +94,15 @@ func (s *box) environment(env []string) []string {
 	return out
 }
 
-func (s *box) spawn(ctx context.Context, cmd sandbox.Command, attr *os.ProcAttr) (*os.Process, error) {
+func (s *box) spawn(ctx context.Context, job spawnJob) (*os.Process, error) {
 	giveUp := time.Now().Add(busyLimit)
 	for pause := time.Millisecond; ; pause *= 2 {
-		child, err := s.backend.spawner.start(cmd.Path, cmd.Args, attr)
+		child, err := s.backend.spawner.start(job)
 		if err == nil {
 			return child, nil
 		}
 		if !errors.Is(err, syscall.ETXTBSY) || time.Now().After(giveUp) {
-			return nil, startError(cmd.Path, attr.Dir, err)
+			return nil, startError(job.path, job.attr.Dir, err)
 		}
 		again := time.NewTimer(pause)
 		select {
