@@ -29,7 +29,7 @@ func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *
 	rec.Config.LastModified = c.timestamp()
 	rec.Config.LastUpdateStatus = types.LastUpdateStatusInProgress
 	rec.Config.LastUpdateStatusReason = ptr("The function is being created.")
-	rec.Config.LastUpdateStatusReasonCode = types.LastUpdateStatusReasonCodeCreating
+	rec.Config.LastUpdateStatusReasonCode = "Creating" // as recorded; the SDK has no constant for it
 	if err := c.save(ctx, old, &rec); err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	}
 	undo.add("sandboxes", backend.Close)
 
-	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: runtimeapi.NewBuffers()}
+	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers)}
 	flt := fleet.New(fleet.Config{
 		Start: maker.start, Roots: images, Logger: cfg.Logger.With("component", "fleet"),
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
@@ -170,7 +170,7 @@ func (a archive) Size() int64 { return a.size }
 
 // RootCredentials reads the root user's access key of a data directory.
 func RootCredentials(dataDir, account string) (keyring.Credentials, error) {
-	path := filepath.Join(dataDir, state.KeyFileName)
+	path := state.KeyFile(dataDir)
 	if _, err := os.Stat(path); err != nil {
 		return keyring.Credentials{}, fmt.Errorf("no firn has run on %s yet: %w", dataDir, err)
 	}

@@ -133,7 +133,11 @@ func writePID(f *os.File) error {
 func (d *DataDir) Path() string { return d.path }
 
 // KeyFile is where package keyring keeps its key.
-func (d *DataDir) KeyFile() string { return filepath.Join(d.path, keyName) }
+func (d *DataDir) KeyFile() string { return KeyFile(d.path) }
+
+// KeyFile is where the data directory at path has its key, for those who read
+// it beside its owner.
+func KeyFile(path string) string { return filepath.Join(path, keyName) }
 
 // Blobs is the directory of package blob, which makes it.
 func (d *DataDir) Blobs() string { return filepath.Join(d.path, blobsName) }
