@@ -66,6 +66,15 @@ func (inv *invocation) outcome(f *fault) (status, errorType string) {
 	return inv.status, inv.errorType
 }
 
+// end is the time that durations are counted to: now, but not beyond the
+// deadline when that was the cause of the end, however late its timer fired.
+func (inv *invocation) end(now time.Time, status string) time.Time {
+	if status == StatusTimeout && now.After(inv.deadline) {
+		return inv.deadline
+	}
+	return now
+}
+
 // runtimeDone emits platform.runtimeDone, once per invocation.
 func (m *Machine) runtimeDone(f *fault) {
 	inv := &m.invocation
@@ -77,7 +86,7 @@ func (m *Machine) runtimeDone(f *fault) {
 	r := RuntimeDone{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace}
 	r.Status, r.ErrorType = inv.outcome(f)
 	if !inv.delivered.IsZero() {
-		r.Metrics = &RuntimeDoneMetrics{DurationMs: milliseconds(m.now.Sub(inv.delivered)), ProducedBytes: inv.producedBytes}
+		r.Metrics = &RuntimeDoneMetrics{DurationMs: milliseconds(inv.end(m.now, r.Status).Sub(inv.delivered)), ProducedBytes: inv.producedBytes}
 	}
 	r.Spans = inv.spans(m.now)
 	m.emit(r)
@@ -108,10 +117,7 @@ func (m *Machine) report(f *fault) {
 	inv := &m.invocation
 	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace}
 	r.Status, r.ErrorType = inv.outcome(f)
-	duration := m.now.Sub(inv.started)
-	if r.Status == StatusTimeout {
-		duration = min(duration, m.cfg.Timeout)
-	}
+	duration := inv.end(m.now, r.Status).Sub(inv.started)
 	r.Metrics = ReportMetrics{
 		DurationMs:       milliseconds(duration),
 		BilledDurationMs: billed(duration + m.initDuration),

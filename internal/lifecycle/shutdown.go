@@ -210,8 +210,9 @@ func (m *Machine) abort() {
 // sandboxFailed ends everything at once: no reset can be asked of a sandbox
 // that does not work.
 func (m *Machine) sandboxFailed(message string) {
+	m.note("sandbox failed", message) // what broke is for the operator, not for the invoker
 	if m.fatal == nil {
-		m.fatal = &fault{errorType: errorSandboxFailure, message: message}
+		m.fatal = &fault{errorType: errorSandboxFailure, message: "The execution environment failed"}
 	}
 	switch m.stage {
 	case stageInit:
