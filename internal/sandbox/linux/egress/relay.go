@@ -85,6 +85,7 @@ func (c *tcpRelay) run(work *sync.WaitGroup) {
 var (
 	errServerGone = errors.New("server no longer takes data")
 	errNotDrained = errors.New("sandbox does not take the rest")
+	errReset      = errors.New("sandbox reset the connection")
 )
 
 // upload moves what the sandbox sends to the server, then closes that
@@ -112,6 +113,9 @@ func (c *tcpRelay) upload() error {
 		case *tcpip.ErrWouldBlock:
 			<-ready // every end of ep notifies
 		case *tcpip.ErrClosedForReceive:
+			if c.broken() {
+				return errReset
+			}
 			if err := closeWrite(c.outer); err != nil {
 				return fmt.Errorf("%w: %w", errServerGone, err)
 			}
@@ -198,14 +202,23 @@ func (c *tcpRelay) drained() bool {
 // orderly one of both sides breaks the outer connection, which is what wakes a
 // direction that waits for the server.
 func (c *tcpRelay) onHangup() {
+	if c.broken() {
+		c.breakOuter()
+	}
+}
+
+// broken tells whether ep ended in another way than by the orderly close of
+// both sides. The machinery reports the error of an end only once, to whoever
+// asks first, so its state is what counts; a reset that comes after the
+// sandbox's half-close shows as closed.
+func (c *tcpRelay) broken() bool {
 	switch tcp.EndpointState(c.ep.State()) {
 	case tcp.StateError:
-		c.breakOuter()
+		return true
 	case tcp.StateClose:
-		if !c.finished.Load() {
-			c.breakOuter()
-		}
+		return !c.finished.Load()
 	}
+	return false
 }
 
 // breakOuter makes every present and future call on the outer connection fail.

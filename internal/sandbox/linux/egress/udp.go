@@ -143,14 +143,14 @@ func (f *udpFlow) receive(outer net.Conn) {
 	back := netip.AddrPortFrom(tun.Sandbox(), f.key.port)
 	for f.extend(outer) {
 		v, err := from.next()
-		if v != nil {
+		switch {
+		case err == nil:
 			f.touch()
 			f.e.sendUDP(f.key.to, back, v.AsSlice())
 			v.Release()
-		}
-		// A deadline is the idle timer, which extend judges. ECONNREFUSED is
-		// an ICMP message about one datagram, not the end of the flow.
-		if err != nil && !timedOut(err) && !errors.Is(err, unix.ECONNREFUSED) {
+		case errors.Is(err, unix.ECONNREFUSED): // about one datagram, not the flow
+			f.touch()
+		case !timedOut(err): // else extend judges whether it was idle
 			return
 		}
 	}
