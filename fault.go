@@ -38,7 +38,7 @@ const (
 	ExpiredToken          Kind = "ExpiredTokenException"
 	UnknownOperation      Kind = "UnknownOperationException"
 	NotImplemented        Kind = "NotImplementedException" // firn's own: an operation or option that AWS has and firn does not serve yet
-	RequestEntityTooLarge Kind = "RequestEntityTooLarge"
+	RequestEntityTooLarge Kind = "RequestEntityTooLargeException"
 	ServiceUnavailable    Kind = "ServiceUnavailableException"
 )
 

@@ -11,10 +11,11 @@ import (
 )
 
 // Limits of request bodies, in bytes. The first is the number in AWS's own
-// message for CreateFunction: 50 MiB of zip in base64. AWS publishes none for
-// the rest; 1 MiB is far above the largest legal request of each.
+// message for CreateFunction today (it was 69905067, 50 MiB of zip in base64,
+// before). AWS publishes none for the rest; 1 MiB is far above the largest
+// legal request of each.
 const (
-	maxUploadBody = 69905067
+	maxUploadBody = 70167211
 	maxPlainBody  = 1 * firn.MiB
 )
 
@@ -25,12 +26,18 @@ const (
 	drainTime  = 2 * time.Second
 )
 
-// bodyLimit is the largest body of an operation and the error for a larger one.
+// bodyTime is how long a body may take to arrive: half a minute, and what the
+// operation's largest takes at 64 KiB per second.
+func bodyTime(limit int64) time.Duration {
+	return 30*time.Second + time.Duration(limit>>16)*time.Second
+}
+
+// bodyLimit is the largest body of an operation, and what AWS says of a larger
+// one: the number and the operation's name in the message.
 type bodyLimit struct {
 	bytes  int64
-	kind   firn.Kind
-	stated int64  // the number in the message
-	name   string // the operation's name in the message
+	stated int64
+	name   string
 }
 
 // bodyLimitOf returns the limit of the named operation.
@@ -38,22 +45,24 @@ func bodyLimitOf(op string) bodyLimit {
 	switch op {
 	case "Invoke", "InvokeWithResponseStream":
 		// AWS lets 100 bytes more pass than it states.
-		return bodyLimit{firn.MaxPayloadBytes, firn.RequestTooLarge, 6 * firn.MiB, "InvokeFunction"}
+		return bodyLimit{firn.MaxPayloadBytes, 6 * firn.MiB, "InvokeFunction"}
 	case "InvokeAsync":
-		return bodyLimit{firn.MaxEventPayloadBytes, firn.RequestTooLarge, firn.MaxEventPayloadBytes, op}
+		return bodyLimit{firn.MaxEventPayloadBytes, firn.MaxEventPayloadBytes, op}
 	case "CreateFunction", "UpdateFunctionCode", "PublishLayerVersion":
-		return bodyLimit{maxUploadBody, firn.RequestEntityTooLarge, maxUploadBody, op}
+		return bodyLimit{maxUploadBody, maxUploadBody, op}
 	case "CheckpointDurableExecution", "SendDurableExecutionCallbackSuccess":
 		// A checkpoint carries payloads of up to 6 MB in JSON strings.
-		return bodyLimit{8 * firn.MiB, firn.RequestEntityTooLarge, 8 * firn.MiB, op}
+		return bodyLimit{8 * firn.MiB, 8 * firn.MiB, op}
 	default:
-		return bodyLimit{maxPlainBody, firn.RequestEntityTooLarge, maxPlainBody, op}
+		return bodyLimit{maxPlainBody, maxPlainBody, op}
 	}
 }
 
-// fault is the answer to a body over the limit, in AWS's words.
+// fault is the answer to a body over the limit, in AWS's words: the same kind
+// for all operations, Invoke too (its RequestTooLargeException is about the
+// payload of one invocation type).
 func (l bodyLimit) fault() *firn.Fault {
-	return firn.Faultf(l.kind, "Request must be smaller than %d bytes for the %s operation", l.stated, l.name)
+	return firn.Faultf(firn.RequestEntityTooLarge, "Request must be smaller than %d bytes for the %s operation", l.stated, l.name)
 }
 
 // errClientGone says that the request ended before its body did. Nobody reads
@@ -69,6 +78,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit bodyLimit) ([]byte, 
 	}
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
+	}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Now().Add(bodyTime(limit.bytes))); err == nil {
+		defer control.SetReadDeadline(time.Time{})
 	}
 	const first = 64 << 10
 	size := int64(first)

@@ -54,7 +54,8 @@ func commonErrors() map[firn.Kind]int {
 
 // capitalMessage are the common errors whose body AWS writes with "Message".
 func capitalMessage(k firn.Kind) bool {
-	return k == firn.AccessDenied || k == firn.UnknownOperation || k == firn.NotImplemented
+	return k == firn.AccessDenied || k == firn.UnknownOperation || k == firn.NotImplemented ||
+		k == firn.RequestEntityTooLarge
 }
 
 func newErrorTable() *errorTable {

@@ -19,10 +19,10 @@ const (
 //	request line and headers   64 KiB (431 beyond); AWS's own is smaller
 //	time to the last header    10 s, then the connection is closed
 //	idle connection            120 s
-//	body                       6 MiB + 100 B for Invoke, 69905067 B for uploads of
-//	                           code, 1 MiB for InvokeAsync and the rest
-//	                           (413 beyond), read no further than 16 MiB over
-//	time to read the body      MaxBodyTime in all, see there
+//	body                       6 MiB + 100 B for Invoke, 70167211 B for uploads of
+//	                           code, 8 MiB for checkpoints, 1 MiB for the rest
+//	                           (413 beyond); read no further than 16 MiB over
+//	time to read a body        30 s, and 1 s for every 64 KiB of its limit
 //	time to write the answer   none: an invocation may take 900 s
 //	concurrent connections     the listener's, see package server
 //
