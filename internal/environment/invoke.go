@@ -11,7 +11,7 @@ import (
 
 // Lambda's caller gets the answer as soon as the runtime has responded. A
 // caller who asked for the log tail wants END and REPORT in it, which are
-// written when the whole Invoke phase is over; so his answer waits for that,
+// written when the whole Invoke phase is over; so that answer waits for them,
 // within limits.
 const (
 	// tailAfterNext bounds the wait from the runtime's next on: what is left
@@ -32,6 +32,7 @@ type flight struct {
 	delivering atomic.Uint64
 
 	answered  bool     // the machine has given its Answer
+	reported  bool     // END and REPORT are in the log
 	abandoned bool     // the caller has gone
 	held      *Outcome // an answer that waits for the log tail
 	holding   *time.Timer
@@ -132,6 +133,10 @@ func (e *Environment) answerLocked(s *step, a lifecycle.Answer) {
 	}
 	f.answered = true
 	f.held = out
+	if f.reported {
+		e.giveHeldLocked(f)
+		return
+	}
 	f.holding = time.AfterFunc(tailAfterAnswer, func() { e.releaseHeld(f) })
 }
 
@@ -156,7 +161,9 @@ func (e *Environment) giveHeldLocked(f *flight) {
 	if f.held == nil {
 		return
 	}
-	f.holding.Stop()
+	if f.holding != nil {
+		f.holding.Stop()
+	}
 	e.drainLocked()
 	f.held.LogTail = e.out.takeTail()
 	out := f.held

@@ -188,8 +188,9 @@ func (o *output) takeTail() []byte {
 // before the report.
 func (e *Environment) emitLocked(rec lifecycle.Record) {
 	requestID, tail := "", false
-	if e.flight != nil {
-		requestID, tail = e.flight.inv.RequestID, e.flight.inv.LogTail
+	f := e.flight
+	if f != nil {
+		requestID, tail = f.inv.RequestID, f.inv.LogTail
 	}
 	switch r := rec.(type) {
 	case lifecycle.InitRuntimeDone, lifecycle.RuntimeDone:
@@ -197,7 +198,12 @@ func (e *Environment) emitLocked(rec lifecycle.Record) {
 	case lifecycle.Report:
 		e.drainLocked()
 		r.Metrics.MaxMemoryUsedMB = e.peakMemoryLocked()
-		rec = r
+		e.out.record(requestID, r, tail)
+		if f != nil {
+			f.reported = true
+			e.giveHeldLocked(f)
+		}
+		return
 	}
 	e.out.record(requestID, rec, tail)
 }

@@ -160,7 +160,7 @@ func (in *input) readLine(limit int) ([]byte, error) {
 // second chunk on: then the line end of the chunk before comes first.
 func (in *input) readChunkSize(first bool) (int64, error) {
 	if !first {
-		line, err := in.readLine(0)
+		line, err := in.readLine(len("\r"))
 		if err != nil {
 			return 0, err
 		}
