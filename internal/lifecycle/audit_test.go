@@ -107,7 +107,10 @@ func (a *auditor) check(act Action) error {
 		if a.frozen {
 			return fmt.Errorf("frozen")
 		}
-		return a.replied(act.Call)
+		if err := a.replied(act.Call); err != nil {
+			return err
+		}
+		return a.answeredFirst()
 	case SetTimer:
 		a.timers[act.Timer] = act.At
 	case StopTimer:
@@ -159,6 +162,14 @@ func (a *auditor) allRegistered() error {
 		if !a.registered[name] {
 			return fmt.Errorf("%s has not registered", name)
 		}
+	}
+	return nil
+}
+
+// answeredFirst: nobody waits for his answer while processes are ended.
+func (a *auditor) answeredFirst() error {
+	if inv := a.invokes[a.running]; inv != nil && !inv.answered {
+		return fmt.Errorf("%s is not answered", a.running)
 	}
 	return nil
 }
@@ -232,6 +243,7 @@ func (a *auditor) checkProcess(act Action) error {
 		if a.resetting {
 			return fmt.Errorf("in a reset")
 		}
+		return a.answeredFirst()
 	case ResetSandbox:
 		if a.resetting {
 			return fmt.Errorf("twice")
@@ -243,6 +255,7 @@ func (a *auditor) checkProcess(act Action) error {
 		if len(a.calls) > 1 { // one: the call of this very event, if it is still to be answered
 			return fmt.Errorf("calls %v are open", a.calls)
 		}
+		return a.answeredFirst()
 	case FullSpeed:
 		if a.full {
 			return fmt.Errorf("twice")

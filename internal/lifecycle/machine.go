@@ -176,28 +176,23 @@ func (m *Machine) initPhase() string {
 	return PhaseInit
 }
 
-// advance ends the phase when nobody is awaited any more. A fatal error that
-// a party posted without exiting turns the end into a failure.
+// advance ends the phase when nobody is awaited any more. An extension that
+// is not awaited, posted an error and did not exit turns the end of an
+// invocation into a failure. (In Init everybody is awaited.)
 func (m *Machine) advance() {
 	switch m.stage {
 	case stageInit, stageInvokeInit:
-		if !m.initComplete() {
-			return
+		if m.initComplete() {
+			m.endInit()
 		}
-		if m.fatal != nil {
-			m.fail(*m.fatal)
-			return
-		}
-		m.endInit()
 	case stageInvoke:
-		if !m.invokeComplete() {
-			return
-		}
-		if m.fatal != nil {
+		switch {
+		case !m.invokeComplete():
+		case m.fatal != nil:
 			m.fail(*m.fatal)
-			return
+		default:
+			m.finishInvocation()
 		}
-		m.finishInvocation()
 	}
 }
 
