@@ -15,6 +15,7 @@
 //	spawner -> firn   Spawned   fds: pidfd of the init
 //	firn -> init      Setup     fds: one for each Mount with FD set, in order
 //	init -> firn      Ready     fds: the listener on 127.0.0.1:9001, [TUN device]
+//	firn -> init      Settle                   no answer
 //	firn -> init      Assign    fds: as for Setup
 //	init -> firn      OK
 //	firn -> init      Start     fds: [stdout], [stderr]

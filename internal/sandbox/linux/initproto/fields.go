@@ -18,6 +18,9 @@ func (*Setup) Kind() Kind { return KindSetup }
 // Kind is KindReady.
 func (*Ready) Kind() Kind { return KindReady }
 
+// Kind is KindSettle.
+func (*Settle) Kind() Kind { return KindSettle }
+
 // Kind is KindAssign.
 func (*Assign) Kind() Kind { return KindAssign }
 
@@ -52,6 +55,8 @@ func (*OK) encode(*encoder)      {}
 func (*OK) decode(*decoder)      {}
 func (*Ready) encode(*encoder)   {}
 func (*Ready) decode(*decoder)   {}
+func (*Settle) encode(*encoder)  {}
+func (*Settle) decode(*decoder)  {}
 func (*Reset) encode(*encoder)   {}
 func (*Reset) decode(*decoder)   {}
 func (*Measure) encode(*encoder) {}
@@ -131,7 +136,7 @@ func (m *Setup) encode(e *encoder) {
 	e.bool(m.SetIDs)
 	e.bool(m.KeepHost)
 	e.uint(uint64(m.Processes))
-	m.TUN.encode(e)
+	e.bool(m.TUN)
 }
 
 func (m *Setup) decode(d *decoder) {
@@ -149,23 +154,7 @@ func (m *Setup) decode(d *decoder) {
 	m.SetIDs = d.bool()
 	m.KeepHost = d.bool()
 	m.Processes = d.uint32()
-	m.TUN.decode(d)
-}
-
-func (t *TUN) encode(e *encoder) {
-	e.string(t.Name)
-	e.uint(uint64(t.Addr))
-	e.uint(uint64(t.Prefix))
-	e.uint(uint64(t.MTU))
-	e.uint(uint64(t.Gateway))
-}
-
-func (t *TUN) decode(d *decoder) {
-	t.Name = d.string()
-	t.Addr = d.uint32()
-	t.Prefix = d.uint32()
-	t.MTU = d.uint32()
-	t.Gateway = d.uint32()
+	m.TUN = d.bool()
 }
 
 func (m *Assign) encode(e *encoder) { e.mounts(m.Mounts); e.uint(m.TmpBytes) }

@@ -11,6 +11,7 @@ const (
 	KindSpawned
 	KindSetup
 	KindReady
+	KindSettle
 	KindAssign
 	KindStart
 	KindStarted
@@ -43,6 +44,8 @@ func newMessage(k Kind) Message {
 		return new(Setup)
 	case KindReady:
 		return new(Ready)
+	case KindSettle:
+		return new(Settle)
 	case KindAssign:
 		return new(Assign)
 	case KindStart:
@@ -121,23 +124,17 @@ type Setup struct {
 	KeepHost bool
 	// Processes is RLIMIT_NPROC; 0 leaves it.
 	Processes uint32
-	// TUN, when not "", is the name of the TUN device to make, with the
-	// address Addr and a default route over it.
-	TUN TUN
-}
-
-// TUN describes the interface to the outside that init makes in its network
-// namespace when firn cannot enter that itself.
-type TUN struct {
-	Name    string // "" for none
-	Addr    uint32 // IPv4, network order as a big-endian number
-	Prefix  uint32 // bits
-	MTU     uint32
-	Gateway uint32
+	// TUN has init make the interface to the outside, where firn itself has no
+	// rights over the network namespace (rootless).
+	TUN bool
 }
 
 // Ready answers Setup.
 type Ready struct{}
+
+// Settle says that init is in its cgroups for good, and ends the set-up: what
+// is left to do can be done while the sandbox waits.
+type Settle struct{}
 
 // Assign makes a blank sandbox that of one function, before its first Start.
 type Assign struct {
