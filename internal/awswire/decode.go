@@ -303,29 +303,29 @@ func (d *decoder) value(p *plan, v reflect.Value, semantic bool) error {
 	return nil
 }
 
-// token is a scalar and its name in AWS's messages.
-type token struct {
+// scalar is a scalar and its name in AWS's messages.
+type scalar struct {
 	kind string
 	text []byte
 }
 
 // scalar reads a scalar of any type. An object or array is an error.
-func (d *decoder) scalar() (token, error) {
+func (d *decoder) scalar() (scalar, error) {
 	switch c := d.peek(); c {
 	case '{':
-		return token{}, firn.Faultf(firn.Serialization, "Start of structure or map found where not expected.")
+		return scalar{}, firn.Faultf(firn.Serialization, "Start of structure or map found where not expected.")
 	case '[':
-		return token{}, firn.Faultf(firn.Serialization, "Start of list found where not expected")
+		return scalar{}, firn.Faultf(firn.Serialization, "Start of list found where not expected")
 	case '"':
 		text, err := d.bytes()
-		return token{"STRING_VALUE", text}, err
+		return scalar{"STRING_VALUE", text}, err
 	case 't':
-		return token{"TRUE_VALUE", nil}, d.literal("true")
+		return scalar{"TRUE_VALUE", nil}, d.literal("true")
 	case 'f':
-		return token{"FALSE_VALUE", nil}, d.literal("false")
+		return scalar{"FALSE_VALUE", nil}, d.literal("false")
 	default:
 		text, err := d.number()
-		return token{"NUMBER_VALUE", []byte(text)}, err
+		return scalar{"NUMBER_VALUE", []byte(text)}, err
 	}
 }
 
@@ -362,7 +362,7 @@ func (d *decoder) numeric(p *plan, v reflect.Value, text, kind string) error {
 }
 
 // base64 reads a blob.
-func (d *decoder) base64(p *plan, v reflect.Value, t token) error {
+func (d *decoder) base64(p *plan, v reflect.Value, t scalar) error {
 	if t.kind != "STRING_VALUE" {
 		return wrongType(t.kind, "ByteBuffer")
 	}
