@@ -62,7 +62,7 @@ func openEngine(ctx context.Context, path string, maxBytes int64, settings []set
 	if err != nil {
 		return nil, err
 	}
-	e.read, err = openPool(path, max(4, runtime.NumCPU()), append([]setting{{"query_only", "1"}}, settings...))
+	e.read, err = openPool(path, maxViews(), append([]setting{{"query_only", "1"}}, settings...))
 	if err != nil {
 		return nil, errors.Join(err, e.write.Close())
 	}
@@ -71,6 +71,10 @@ func openEngine(ctx context.Context, path string, maxBytes int64, settings []set
 	}
 	return e, nil
 }
+
+// maxViews is how many Views run at once: they read from the page cache, so
+// more than there are processors would only share them.
+func maxViews() int { return max(8, 2*runtime.NumCPU()) }
 
 func (e *engine) prepare(ctx context.Context, maxBytes int64) error {
 	if err := verify(ctx, e.write); err != nil {

@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,8 +36,8 @@ type Store struct {
 	node   string
 	now    func() int64
 
-	prepared preparedReads
-	commits  broadcast
+	readers *readers
+	commits broadcast
 
 	mu     sync.Mutex
 	closed bool
@@ -94,7 +93,7 @@ func start(ctx context.Context, cfg Config, e *engine) (*Store, error) {
 	}
 	s := &Store{engine: e, node: cfg.Node, quit: make(chan struct{})}
 	s.now = func() int64 { return cfg.Now().UnixMilli() }
-	s.prepared.db = e.read
+	s.readers = newReaders(e.read, maxViews())
 	s.commits.init()
 	var err error
 	s.writer, err = newWriter(ctx, e.write, writerConfig{
@@ -117,7 +116,7 @@ func (s *Store) Close() error {
 		close(s.quit)
 		err := s.writer.close()
 		s.views.Wait()
-		s.closeErr = errors.Join(err, s.engine.close())
+		s.closeErr = errors.Join(err, s.readers.close(), s.engine.close())
 		if s.closeErr != nil {
 			s.closeErr = fmt.Errorf("state: close: %w", s.closeErr)
 		}
@@ -127,24 +126,19 @@ func (s *Store) Close() error {
 
 // View calls fn with a consistent snapshot of everything that was
 // acknowledged before, for reading only. Keep it short: the database cannot
-// shrink its log while a snapshot is open.
+// shrink its log while a snapshot is open, and Views beyond a few at once
+// wait. So fn must not call View itself.
 func (s *Store) View(ctx context.Context, fn func(Tx) error) error {
 	if err := s.enterView(); err != nil {
 		return err
 	}
 	defer s.views.Done()
-	tx, err := s.engine.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	db, err := s.readers.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin view: %w", err)
 	}
-	defer tx.Rollback() // nothing to commit
-	t := &txn{ctx: ctx, now: s.now, prepare: func(ctx context.Context, query string) (*sql.Stmt, error) {
-		stmt, err := s.prepared.get(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		return tx.StmtContext(ctx, stmt), nil
-	}}
+	defer s.readers.end(db)
+	t := &txn{ctx: ctx, db: db, now: s.now}
 	defer func() { t.done = true }()
 	if err := fn(Tx{t}); err != nil {
 		return err
@@ -176,30 +170,4 @@ func (s *Store) Update(ctx context.Context, fn func(Tx) error) error {
 		t.node, t.now = s.node, s.now
 		return fn(Tx{t})
 	})
-}
-
-// preparedReads are the statements of the readers, each prepared once; the
-// pool prepares them again on each of its connections.
-type preparedReads struct {
-	db *sql.DB
-
-	mu    sync.Mutex
-	stmts map[string]*sql.Stmt // keyed by text: a handful of constants
-}
-
-func (p *preparedReads) get(ctx context.Context, query string) (*sql.Stmt, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if stmt := p.stmts[query]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := p.db.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	if p.stmts == nil {
-		p.stmts = map[string]*sql.Stmt{}
-	}
-	p.stmts[query] = stmt
-	return stmt, nil
 }

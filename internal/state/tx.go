@@ -14,10 +14,10 @@ type Tx struct{ t *txn }
 
 // txn is what a Tx stands for.
 type txn struct {
-	ctx     context.Context // of the statements; never cancelled in Update
-	prepare func(ctx context.Context, query string) (*sql.Stmt, error)
-	node    string
-	now     func() int64 // the engine's clock, milliseconds
+	ctx  context.Context // of the statements; never cancelled in Update
+	db   *session
+	node string
+	now  func() int64 // the engine's clock, milliseconds
 
 	// The rest is for Update.
 	writable bool
@@ -52,7 +52,7 @@ func (t *txn) fail(op string, err error) error {
 
 // exec runs a statement and returns how many rows it changed.
 func (t *txn) exec(op, query string, args ...any) (int64, error) {
-	stmt, err := t.prepare(t.ctx, query)
+	stmt, err := t.db.prepare(t.ctx, query)
 	if err != nil {
 		return 0, t.fail(op, err)
 	}
@@ -70,7 +70,7 @@ func (t *txn) exec(op, query string, args ...any) (int64, error) {
 
 // row runs a query of at most one row and reports whether there was one.
 func (t *txn) row(op, query string, args []any, dest ...any) (bool, error) {
-	stmt, err := t.prepare(t.ctx, query)
+	stmt, err := t.db.prepare(t.ctx, query)
 	if err != nil {
 		return false, t.fail(op, err)
 	}
@@ -86,7 +86,7 @@ func (t *txn) row(op, query string, args []any, dest ...any) (bool, error) {
 
 // rows runs a query and calls each for its rows until it returns false.
 func (t *txn) rows(op, query string, args []any, each func(scan func(...any) error) (bool, error)) error {
-	stmt, err := t.prepare(t.ctx, query)
+	stmt, err := t.db.prepare(t.ctx, query)
 	if err != nil {
 		return t.fail(op, err)
 	}

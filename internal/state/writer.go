@@ -32,8 +32,7 @@ type writer struct {
 	quit  chan struct{} // closed by close
 	ended chan struct{} // closed when the goroutine has ended
 
-	conn     *sql.Conn
-	stmts    map[string]*sql.Stmt
+	session
 	revision Revision // last one taken
 	pages    int64    // estimate of the log since the last checkpoint
 	pruned   Revision // the last one when prune last looked
@@ -60,18 +59,17 @@ type group struct {
 }
 
 func newWriter(ctx context.Context, db *sql.DB, cfg writerConfig) (*writer, error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
 	w := &writer{
-		cfg: cfg, conn: conn, stmts: map[string]*sql.Stmt{},
+		cfg:   cfg,
 		turns: make(chan *group), alone: make(chan *group), back: make(chan struct{}),
 		quit: make(chan struct{}), ended: make(chan struct{}),
 	}
-	row := conn.QueryRowContext(ctx, `select value from meta where name = 'revision'`)
+	if err := w.open(ctx, db); err != nil {
+		return nil, err
+	}
+	row := w.conn.QueryRowContext(ctx, `select value from meta where name = 'revision'`)
 	if err := row.Scan(&w.revision); err != nil {
-		return nil, errors.Join(fmt.Errorf("read revision: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("read revision: %w", err), w.session.close())
 	}
 	w.pruned = w.revision - cfg.keep // look at the first opportunity
 	go w.run()
@@ -81,7 +79,7 @@ func newWriter(ctx context.Context, db *sql.DB, cfg writerConfig) (*writer, erro
 func (w *writer) close() error {
 	close(w.quit)
 	<-w.ended
-	return w.conn.Close()
+	return w.session.close()
 }
 
 // run hands out turns and commits, until close.
@@ -227,7 +225,7 @@ func (w *writer) turn(ctx context.Context, g *group, fn func(*txn) error) (err e
 		return err
 	}
 	before := w.revision
-	t := &txn{ctx: context.Background(), prepare: w.prepare, writable: true, revision: &w.revision}
+	t := &txn{ctx: context.Background(), db: &w.session, writable: true, revision: &w.revision}
 	kept := false
 	defer func() {
 		t.done = true
@@ -277,26 +275,6 @@ func (w *writer) undo(g *group) {
 	if err != nil {
 		g.lost = err
 	}
-}
-
-func (w *writer) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
-	if stmt := w.stmts[query]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := w.conn.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	w.stmts[query] = stmt
-	return stmt, nil
-}
-
-func (w *writer) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	stmt, err := w.prepare(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return stmt.ExecContext(ctx, args...)
 }
 
 // maintain runs between groups, when the callers have their answers.
