@@ -271,20 +271,16 @@ func (m *Machine) extensionNext(ev ExtensionNext) {
 		m.refuseTransition(ev.Call, e, extensionNext, e.id)
 		return
 	}
-	first := e.state == extensionRegistered
 	e.state = extensionReady
 	e.next = parked{ev.Call, true}
 	switch {
 	case m.stage == stageStopExtensions:
 		m.stopExtension(e)
-		return
 	case e.owed:
 		m.deliverExtension(e)
-		return
-	case first:
-		m.note("extension ready", e.name)
+	default:
+		m.advance()
 	}
-	m.advance()
 }
 
 // deliverExtension answers an extension's parked next with INVOKE; without

@@ -159,7 +159,6 @@ func (m *Machine) runtimeNext(c Call) {
 		rt.next = parked{c, true}
 		m.registrable = false
 		m.runtimeInitEnd = true
-		m.note("runtime ready", "")
 		m.advance()
 	case runtimeReady:
 		m.drop(&rt.next) // a poll repeated: the old connection is of no use

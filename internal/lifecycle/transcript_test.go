@@ -230,7 +230,8 @@ func formatAction(a Action) string {
 		return "Emit " + e.Record.RecordType() + " " + string(b)
 	}
 	v := reflect.ValueOf(a)
-	out := v.Type().Name()
+	var out strings.Builder
+	out.WriteString(v.Type().Name())
 	for i := range v.NumField() {
 		f := v.Field(i)
 		if f.IsZero() {
@@ -239,23 +240,23 @@ func formatAction(a Action) string {
 		name := strings.ToLower(v.Type().Field(i).Name)
 		switch x := f.Interface().(type) {
 		case time.Time:
-			out += fmt.Sprintf(" %s=%v", name, x.Sub(epoch()))
+			out.WriteString(fmt.Sprintf(" %s=%v", name, x.Sub(epoch())))
 		case Party:
 			if x == RuntimeParty {
 				x = "runtime"
 			}
-			out += " " + string(x)
+			out.WriteString(" " + string(x))
 		case Invocation:
-			out += " " + x.RequestID
+			out.WriteString(" " + x.RequestID)
 		case Result:
-			out += formatResult(x)
+			out.WriteString(formatResult(x))
 		case bool:
-			out += " " + name
+			out.WriteString(" " + name)
 		default:
-			out += fmt.Sprintf(" %s=%v", name, x)
+			out.WriteString(fmt.Sprintf(" %s=%v", name, x))
 		}
 	}
-	return out
+	return out.String()
 }
 
 func formatResult(r Result) string {
