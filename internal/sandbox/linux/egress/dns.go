@@ -3,6 +3,7 @@
 package egress
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -109,44 +110,49 @@ func isAnswer(query, b []byte) bool {
 	return len(b) >= dnsHeaderSize && b[0] == query[0] && b[1] == query[1] && b[2]&dnsFlagsResp != 0
 }
 
-// cut shortens an answer that does not fit to its header, marked as truncated,
-// with no records.
+// cut shortens an answer that does not fit to its question, marked as
+// truncated.
 func cut(b []byte) []byte {
 	if len(b) <= maxDNSAnswer {
 		return b
 	}
-	b = b[:dnsHeaderSize]
+	b = questionOnly(b)
 	b[2] |= dnsFlagsTC
-	clear(b[dnsQuestionsOff:])
 	return b
 }
 
-// serverFailure makes the SERVFAIL answer to a query: its header, with the
-// question repeated as clients check.
+// serverFailure makes the SERVFAIL answer to a query.
 func serverFailure(query []byte) []byte {
-	question := questionEnd(query)
-	b := append([]byte(nil), query[:question]...)
+	b := questionOnly(query)
 	b[2] |= dnsFlagsResp
 	b[3] = b[3]&^dnsRcodeMask | dnsRcodeServer | dnsRAFlag
+	return b
+}
+
+// questionOnly returns a copy of a message without anything behind its first
+// question, which clients check in every answer.
+func questionOnly(message []byte) []byte {
+	end := questionEnd(message)
+	b := bytes.Clone(message[:end])
 	clear(b[dnsQuestionsOff:dnsHeaderSize])
-	if question > dnsHeaderSize {
+	if end > dnsHeaderSize {
 		binary.BigEndian.PutUint16(b[dnsQuestionsOff:], 1)
 	}
 	return b
 }
 
-// questionEnd returns where the first question of a query ends; the header's
-// end when there is none that can be read.
-func questionEnd(query []byte) int {
-	if len(query) < dnsHeaderSize || binary.BigEndian.Uint16(query[dnsQuestionsOff:]) == 0 {
+// questionEnd returns where the first question of a message ends; the header's
+// end when there is none that can be read. The message has a whole header.
+func questionEnd(message []byte) int {
+	if binary.BigEndian.Uint16(message[dnsQuestionsOff:]) == 0 {
 		return dnsHeaderSize
 	}
 	at := dnsHeaderSize
-	for at < len(query) {
-		label := int(query[at])
+	for at < len(message) {
+		label := int(message[at])
 		at++
 		if label == 0 {
-			if at+4 > len(query) { // type and class
+			if at+4 > len(message) { // type and class
 				return dnsHeaderSize
 			}
 			return at + 4

@@ -275,10 +275,7 @@ func allowPrivate() *egress.Policy {
 // serve accepts TCP connections on an address of the host and runs f on each.
 func serve(t testing.TB, host string, f func(net.Conn)) string {
 	t.Helper()
-	// A reset arrives as an ordinary end at a listener that speaks MPTCP.
-	var plain net.ListenConfig
-	plain.SetMultipathTCP(false)
-	l, err := plain.Listen(t.Context(), "tcp4", net.JoinHostPort(host, "0"))
+	l, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -244,7 +244,7 @@ func TestResetsPassBothWays(t *testing.T) {
 		t.Run(fmt.Sprintf("client resets, half closed %t", half), func(t *testing.T) {
 			ended := make(chan error, 1)
 			address := serve(t, hostPrivate, func(c net.Conn) {
-				_, _ = io.ReadFull(c, make([]byte, 1))
+				_, _ = io.CopyN(c, c, 1)
 				if half {
 					_, _ = c.Read(make([]byte, 1)) // the end of the client's data
 					for {
@@ -261,6 +261,9 @@ func TestResetsPassBothWays(t *testing.T) {
 			b := newBox(t, egress.Config{Policy: allowPrivate()})
 			c := b.connect("tcp4", address).(*net.TCPConn)
 			if _, err := c.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
 			if half {
