@@ -200,8 +200,8 @@ func (a *auditor) checkInvocation(act Action) error {
 				return fmt.Errorf("%s is in flight", id)
 			}
 		}
-		if a.full {
-			return fmt.Errorf("at full speed")
+		if a.full || len(a.timers) > 0 {
+			return fmt.Errorf("at full speed, or with timers: %v", a.timers)
 		}
 	case Emit:
 		switch rec := act.Record.(type) {
