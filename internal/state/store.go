@@ -97,7 +97,7 @@ func start(ctx context.Context, cfg Config, e *engine) (*Store, error) {
 	s.commits.init()
 	var err error
 	s.writer, err = newWriter(ctx, e.write, writerConfig{
-		log: cfg.Logger, keep: Revision(cfg.KeepRevisions), committed: s.commits.send,
+		log: cfg.Logger, keep: Revision(cfg.KeepRevisions), slow: slowTurn, committed: s.commits.send,
 	})
 	if err != nil {
 		return nil, err

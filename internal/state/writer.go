@@ -13,7 +13,7 @@ import (
 // costs each of them little, few enough that the first does not wait long.
 const maxGroup = 256
 
-// slowTurn is when a turn that does not end is reported.
+// slowTurn is writerConfig.slow of a store.
 const slowTurn = 5 * time.Second
 
 // writer owns the one connection that writes. Updates take turns on it, each
@@ -42,7 +42,8 @@ type writer struct {
 type writerConfig struct {
 	log       *slog.Logger
 	keep      Revision
-	committed func() // called after each commit that changed records
+	slow      time.Duration // a turn longer than this is reported
+	committed func()        // called after each commit that changed records
 }
 
 // group is the Updates that share a commit.
@@ -85,7 +86,7 @@ func (w *writer) close() error {
 // run hands out turns and commits, until close.
 func (w *writer) run() {
 	defer close(w.ended)
-	slow := time.NewTimer(slowTurn)
+	slow := time.NewTimer(w.cfg.slow)
 	defer slow.Stop()
 	for {
 		g := &group{start: w.revision, done: make(chan struct{})}
@@ -128,14 +129,14 @@ func (w *writer) another(g *group) bool {
 // await waits for the end of a turn. It cannot take the turn back: a function
 // that never returns stops all writes, so at least it is named.
 func (w *writer) await(slow *time.Timer) {
-	slow.Reset(slowTurn)
+	slow.Reset(w.cfg.slow)
 	select {
 	case <-w.back:
 		return
 	case <-slow.C:
 	}
 	w.cfg.log.Warn("a function given to Update keeps the writer waiting; it must not wait itself nor call the store",
-		"after", slowTurn)
+		"after", w.cfg.slow)
 	<-w.back
 }
 
