@@ -3,6 +3,7 @@ package awswire
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime/debug"
 
@@ -108,6 +109,13 @@ func (a *answer) WriteHeader(code int) {
 func (a *answer) Write(b []byte) (int, error) {
 	a.begun = true
 	return a.ResponseWriter.Write(b)
+}
+
+// ReadFrom notes the beginning of the answer and copies without a buffer of
+// ours where the connection can.
+func (a *answer) ReadFrom(src io.Reader) (int64, error) {
+	a.begun = true
+	return io.Copy(a.ResponseWriter, src)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
