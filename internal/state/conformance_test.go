@@ -14,7 +14,8 @@ import (
 const envHold = "FIRN_STATE_TEST_HOLD"
 
 // TestMain lets the test binary play other processes: those that the
-// conformance suite kills, and one that holds a data directory.
+// conformance suite kills, one that holds a data directory, and one whose
+// disk is full.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envHold); dir != "" {
 		if _, err := state.OpenDir(dir); err != nil {
@@ -24,6 +25,9 @@ func TestMain(m *testing.M) {
 		fmt.Println("held")
 		_, _ = io.Copy(io.Discard, bufio.NewReader(os.Stdin)) // until the parent is done or gone
 		os.Exit(0)
+	}
+	if dir := os.Getenv(envDiskFull); dir != "" {
+		os.Exit(diskFullChild(dir))
 	}
 	os.Exit(statetest.Main(m, statetest.SQLite))
 }
