@@ -73,7 +73,7 @@ func (k *Keyring) Root() Credentials { return k.root }
 
 // Issue makes temporary credentials for a session of a role, good until
 // expires (in whole seconds; the rest is cut off). The role is the ARN of an
-// IAM role; the session name is 2 to 64 of the characters that AssumeRole
+// IAM role; the session name is 1 to 64 of the characters that AssumeRole
 // allows.
 func (k *Keyring) Issue(roleARN, sessionName string, expires time.Time) (Credentials, error) {
 	if _, err := assumedRole(roleARN, sessionName); err != nil {
@@ -134,8 +134,8 @@ func (k *Keyring) openSession(accessKeyID, token string) (session, error) {
 	if len(token) > maxToken {
 		return session{}, errors.New("session token is too long")
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(token)
-	if err != nil {
+	raw, ok := decode(base64.StdEncoding, token)
+	if !ok {
 		return session{}, errors.New("session token is not base64")
 	}
 	plain, err := k.session.Open(nil, nil, raw, []byte(accessKeyID))
@@ -199,7 +199,7 @@ func assumedRole(roleARN, sessionName string) (firn.Identity, error) {
 		return firn.Identity{}, fmt.Errorf("%q is not the ARN of a role", roleARN)
 	}
 	if !isSessionName(sessionName) {
-		return firn.Identity{}, fmt.Errorf("%q is not the name of a session: 2 to 64 characters of a-z, A-Z, 0-9 and _=,.@-", sessionName[:min(len(sessionName), 200)])
+		return firn.Identity{}, fmt.Errorf("%q is not the name of a session: 1 to 64 characters of a-z, A-Z, 0-9 and _=,.@-", sessionName[:min(len(sessionName), 200)])
 	}
 	return firn.Identity{
 		ARN:     "arn:" + parts[1] + ":sts::" + parts[4] + ":assumed-role/" + name + "/" + sessionName,
@@ -214,9 +214,11 @@ func isAccount(s string) bool {
 	return strings.Trim(s, "0123456789") == ""
 }
 
-// isSessionName is the pattern [\w+=,.@-]{2,64} of AssumeRole's model.
+// isSessionName is the pattern [\w+=,.@-]{2,64} of AssumeRole's model, but
+// for the least length: Lambda names sessions after functions, whose names
+// may be of one character.
 func isSessionName(s string) bool {
-	if len(s) < 2 || len(s) > 64 {
+	if len(s) < 1 || len(s) > 64 {
 		return false
 	}
 	for _, c := range []byte(s) {

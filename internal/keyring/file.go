@@ -16,12 +16,19 @@ const (
 	keyBytes = 32
 	// keyPrefix versions the file's one line: "firn-key-1 " and the key in base64.
 	keyPrefix = "firn-key-1 "
+	// newSuffix is of the file's name while it is being made.
+	newSuffix = ".new"
 	// maxKeyFile bounds what is read of a file that is something else.
 	maxKeyFile = 4096
 )
 
-// loadKey reads the key file and makes it first if it is not there.
+// loadKey reads the key file and makes it first if it is not there. The data
+// directory has one owner, so nobody else is at it.
 func loadKey(path string) ([]byte, error) {
+	// A process that was killed while it made the file may have left this.
+	if err := os.Remove(path + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("clean up key file: %w", err)
+	}
 	key, err := readKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
@@ -69,20 +76,16 @@ func parseKey(s string) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	key, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(key) != keyBytes || strings.ContainsAny(text, "\r\n") {
-		return nil, false
-	}
-	return key, true
+	key, ok := decode(base64.StdEncoding, text)
+	return key, ok && len(key) == keyBytes
 }
 
 // makeKey writes a new key beside the path and links it there: the file
 // appears whole or not at all, and never replaces one.
-func makeKey(path string) (err error) {
+func makeKey(path string) error {
 	key := make([]byte, keyBytes)
 	rand.Read(key) // never fails
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".key-") // mode 0600
+	f, err := os.OpenFile(path+newSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func makeKey(path string) (err error) {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ var ErrSealed = errors.New("sealed data cannot be opened")
 // sealedPrefix marks and versions what Seal returns.
 const sealedPrefix = "firn1:"
 
-// Config is what New needs.
+// Config is what Open needs; both are required.
 type Config struct {
 	// Path is the key file, made if it does not exist.
 	Path string
@@ -126,8 +126,8 @@ func (k *Keyring) Open(sealed, identity string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown format", ErrSealed)
 	}
-	raw, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil {
+	raw, ok := decode(base64.RawStdEncoding, text)
+	if !ok {
 		return nil, fmt.Errorf("%w: not base64", ErrSealed)
 	}
 	plaintext, err := k.sealing.Open(nil, nil, raw, []byte(identity))
@@ -135,6 +135,16 @@ func (k *Keyring) Open(sealed, identity string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: another key, another owner or damaged (this key is %s)", ErrSealed, k.id)
 	}
 	return plaintext, nil
+}
+
+// decode accepts the one encoding of each value: the standard decoder lets
+// line ends pass, even when strict.
+func decode(enc *base64.Encoding, s string) ([]byte, bool) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, false
+	}
+	b, err := enc.Strict().DecodeString(s)
+	return b, err == nil
 }
 
 // String shows the fingerprint only.
