@@ -68,6 +68,11 @@ type Config struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
+	// Claimed says that the one who starts the environment will call Invoke
+	// itself: OnReady is then not called before that invocation is over,
+	// however early Init is.
+	Claimed bool
+
 	// OnReady is called each time that the next Invoke may come: after Init
 	// (initFailed says that it failed; the next invocation repeats it), and
 	// at the end of each invocation. OnEnded is called once, when the sandbox
@@ -133,6 +138,7 @@ type Environment struct {
 	mu        sync.Mutex
 	machine   *lifecycle.Machine
 	flight    *flight // the invocation between Invoke and InvocationDone, or nil
+	claimed   bool    // the first Invoke is still to come, from who started it
 	closing   bool    // no further Invoke is taken
 	ended     bool    // the machine has said Ended; events are ignored
 	timers    timers
@@ -166,7 +172,7 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create sandbox: %w", err)
 	}
-	e := &Environment{cfg: cfg, box: box, done: make(chan struct{})}
+	e := &Environment{cfg: cfg, box: box, claimed: cfg.Claimed, done: make(chan struct{})}
 	e.source = telemetry.Source{
 		Function:    v.Name,
 		Version:     v.Version,

@@ -248,6 +248,19 @@ func TestColdAndWarm(t *testing.T) {
 	}
 }
 
+func TestClaimed(t *testing.T) {
+	w := start(t, fixture{config: func(c *Config) { c.Claimed = true }})
+	time.Sleep(200 * time.Millisecond) // Init is over by now, or the test proves less
+	if len(w.ready) != 0 {
+		t.Error("ready before the invocation of who started it")
+	}
+	w.invoke(command{})
+	w.waitReady()
+	if len(w.ready) != 0 {
+		t.Error("ready twice")
+	}
+}
+
 func TestRecordsAndLinesComeInOrder(t *testing.T) {
 	w := start(t, fixture{})
 	w.waitReady()

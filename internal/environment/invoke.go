@@ -72,7 +72,7 @@ func (e *Environment) begin(f *flight, s *step) error {
 	case e.flight != nil:
 		return ErrBusy
 	}
-	e.flight = f
+	e.flight, e.claimed = f, false
 	e.stepLocked(s, lifecycle.Invoke{Invocation: lifecycle.Invocation{
 		RequestID: f.inv.RequestID, ARN: f.inv.ARN, TraceID: f.inv.TraceID,
 	}})

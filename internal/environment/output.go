@@ -155,6 +155,9 @@ func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 	case lifecycle.Report:
 		o.flushAllLocked()
 	}
+	if requestID == "" {
+		requestID = o.requestID
+	}
 	o.sink.Record(o.source, requestID, rec)
 	if o.tailing {
 		o.appendTailLocked(telemetry.AppendText(nil, rec))
@@ -189,7 +192,7 @@ func (o *output) takeTail() []byte {
 func (e *Environment) emitLocked(rec lifecycle.Record) {
 	requestID, tail := "", false
 	f := e.flight
-	if f != nil {
+	if f != nil && ofInvocation(rec) {
 		requestID, tail = f.inv.RequestID, f.inv.LogTail
 	}
 	switch r := rec.(type) {
@@ -206,6 +209,22 @@ func (e *Environment) emitLocked(rec lifecycle.Record) {
 		return
 	}
 	e.out.record(requestID, rec, tail)
+}
+
+// ofInvocation says whether a record belongs to the invocation in flight: one
+// that waits for Init is not begun.
+func ofInvocation(rec lifecycle.Record) bool {
+	switch r := rec.(type) {
+	case lifecycle.Start, lifecycle.RuntimeDone, lifecycle.Report:
+		return true
+	case lifecycle.InitStart:
+		return r.Phase == lifecycle.PhaseInvoke
+	case lifecycle.InitRuntimeDone:
+		return r.Phase == lifecycle.PhaseInvoke
+	case lifecycle.InitReport:
+		return r.Phase == lifecycle.PhaseInvoke
+	}
+	return false
 }
 
 // peakMemoryLocked reads the highest memory use of the invocation that ends,

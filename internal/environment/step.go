@@ -168,9 +168,9 @@ func (e *Environment) conclude(s *step) {
 }
 
 // readyLocked tells the owner that the next invocation may come; not while
-// one is in flight, which the machine held during Init.
+// one is in flight, which the machine held during Init, or sure to come.
 func (e *Environment) readyLocked(a lifecycle.Ready) {
-	if e.flight != nil || e.closing {
+	if e.flight != nil || e.claimed || e.closing {
 		return
 	}
 	if e.cfg.OnReady != nil {
@@ -181,8 +181,11 @@ func (e *Environment) readyLocked(a lifecycle.Ready) {
 func (e *Environment) endedLocked() {
 	e.ended = true
 	e.stopTimersLocked()
-	if f := e.flight; f != nil && !f.answered {
-		e.giveLocked(f, failure(f.inv.RequestID))
+	if f := e.flight; f != nil {
+		e.giveHeldLocked(f)
+		if !f.answered {
+			e.giveLocked(f, failure(f.inv.RequestID))
+		}
 	}
 	go e.finish() // waits for the group and closes done, for which others wait
 }

@@ -17,6 +17,7 @@ import (
 type conn struct {
 	server  *Server
 	conn    net.Conn
+	done    chan struct{} // closed when the goroutine is about to end
 	expires atomic.Bool   // a write deadline is set
 	since   atomic.Uint64 // order in which it became idle; 0 during a request
 
@@ -45,6 +46,7 @@ func (c *conn) idle(yes bool) {
 }
 
 func (c *conn) serve() {
+	defer close(c.done)
 	defer c.server.remove(c)
 	defer c.conn.Close()
 	defer c.releaseBig()
@@ -57,7 +59,7 @@ func (c *conn) serve() {
 			return
 		}
 		c.mu.Lock()
-		c.closing, c.http10 = c.head.close, c.head.http10
+		c.closing, c.http10 = c.closing || c.head.close, c.head.http10
 		c.mu.Unlock()
 		if !c.serveRequest() {
 			return
@@ -181,12 +183,27 @@ func (c *conn) reply(call lifecycle.Call, p ...[]byte) {
 		return
 	}
 	c.writeLocked(p...)
-	c.pending = 0
 	c.server.leave(call)
+	c.settleLocked()
+}
+
+// settleLocked notes that the call waits no more.
+func (c *conn) settleLocked() {
+	c.pending = 0
 	if c.wake != nil {
 		close(c.wake)
 		c.wake = nil
 	}
+}
+
+// abandon ends the connection without a reply: nothing that is still in its
+// buffer is served.
+func (c *conn) abandon() {
+	c.conn.Close() // first, for a writer that blocks holds mu
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	c.settleLocked()
 }
 
 // writeLocked writes; an error shows at the next read.

@@ -44,7 +44,7 @@ func (s *Server) Reply(action lifecycle.Action, ev *Event) {
 		})
 	case lifecycle.Drop:
 		if c := s.leave(a.Call); c != nil {
-			c.conn.Close()
+			c.abandon()
 		}
 	}
 }

@@ -3,7 +3,9 @@ package runtimeapi
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +47,6 @@ type Server struct {
 	closed bool
 	conns  map[*conn]struct{}
 	calls  map[lifecycle.Call]*conn // calls without a reply
-	group  sync.WaitGroup           // of connections
 }
 
 // New makes a server; Serve starts it.
@@ -91,7 +92,7 @@ func (s *Server) isClosed() bool {
 
 // add starts serving a connection.
 func (s *Server) add(nc net.Conn) {
-	c := &conn{server: s, conn: nc}
+	c := &conn{server: s, conn: nc, done: make(chan struct{})}
 	c.in.init(nc)
 	c.idle(true)
 	s.mu.Lock()
@@ -101,7 +102,7 @@ func (s *Server) add(nc net.Conn) {
 		return
 	}
 	s.conns[c] = struct{}{}
-	s.group.Go(c.serve)
+	go c.serve() // CloseConnections waits for c.done
 }
 
 // closeIdleLocked closes the connection that has been without a request for
@@ -117,7 +118,7 @@ func (s *Server) closeIdleLocked() bool {
 	if oldest == nil {
 		return false
 	}
-	delete(s.conns, oldest)
+	oldest.idle(false) // not to be chosen again; it leaves conns by itself
 	oldest.conn.Close()
 	return true
 }
@@ -134,12 +135,15 @@ func (s *Server) remove(c *conn) {
 // old ones sent must be taken for the new ones' doing.
 func (s *Server) CloseConnections() {
 	s.mu.Lock()
-	for c := range s.conns {
-		c.conn.Close()
-	}
 	clear(s.calls)
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
-	s.group.Wait()
+	for _, c := range conns {
+		c.abandon()
+	}
+	for _, c := range conns {
+		<-c.done
+	}
 }
 
 // Close is CloseConnections for good: connections accepted later are closed at
