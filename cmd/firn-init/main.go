@@ -38,6 +38,7 @@ func main() {
 	ctl := &control{fd: controlFD}
 	switch role, _ := syscall.Getenv("FIRN_ROLE"); role {
 	case "spawner":
+		_ = unix.Close(controlFD + 1) // the program itself, see firn
 		exit(runSpawner(ctl))
 	case "init":
 		exit(runInit(ctl))

@@ -1,0 +1,97 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/firn-run/firn/internal/sandbox"
+	"github.com/firn-run/firn/internal/sandbox/sandboxtest"
+)
+
+// initVariable tells a test that runs in a child where firn-init is.
+const initVariable = "FIRN_TEST_INIT"
+
+// built is the firn-init of this test run.
+type built struct{ path string }
+
+func TestMain(m *testing.M) {
+	sandboxtest.Main()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Getenv(initVariable) != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "firn-init-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, initName)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "github.com/firn-run/firn/cmd/firn-init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build firn-init: %v\n%s", err, out)
+		return 1
+	}
+	_ = os.Chmod(dir, 0o755)
+	if err := os.Setenv(initVariable, path); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// testLog writes to the test's own log.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// open makes a backend that the test closes at its end.
+func open(t testing.TB, change func(*Config)) *Backend {
+	t.Helper()
+	cfg := Config{Logger: testLog(t), InitPath: os.Getenv(initVariable), Name: "gotest", DegradeNetwork: true}
+	if change != nil {
+		change(&cfg)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	b, err := New(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error("close the backend:", err)
+		}
+	})
+	return b
+}
+
+func conformance(t *testing.T, change func(*Config)) {
+	b := open(t, change)
+	can, network := b.can, b.cfg.Network
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sandboxtest.Run(t, sandboxtest.Config{
+		New:      func(t *testing.T) sandbox.Backend { return open(t, change) },
+		Isolated: true, Strays: true, MemoryFigures: true, MemoryLimits: true, PidLimits: true,
+		TmpLimit: true, CPULimits: can.CPU, OpenFiles: true,
+		OutboundInternet: network == sandbox.NetworkInternet,
+	})
+}
+
+func TestConformance(t *testing.T) {
+	conformance(t, nil)
+}
