@@ -30,14 +30,16 @@
 // goroutine, without a buffer, until the first packet that matters arrives;
 // then the TCP/IP machinery is built, and it is dropped again when no flow has
 // existed for Limits.Linger. An idle connection holds no buffer either. A
-// frozen sandbox stops acknowledging nothing (its kernel still does) but stops
-// reading: windows close, firn stops reading from the server, and what is
-// buffered is bounded by Limits.
+// frozen sandbox does not read: its windows close, firn stops reading from the
+// server, and what is held is bounded per connection. All that goes on then is
+// the probing of closed windows, ever more slowly.
 //
 // # Ownership
 //
 // A Stack owns its TUN descriptor and every goroutine, socket and timer made
-// for it; Close ends them all and waits.
+// for it; Close ends them all and waits. Closing the descriptor takes the kernel
+// some 10 to 20 ms, which it spends waiting: whoever is in a hurry calls Close
+// beside other work.
 package egress
 
 import (
@@ -72,7 +74,9 @@ const ResolvConf = "nameserver 169.254.76.1\n"
 func OpenTUN(netns *os.File) (*os.File, error) { return tun.Open(netns) }
 
 // Dialer opens a connection to address, an IP address and port, on the host's
-// network. network is "tcp4" or "udp4".
+// network. network is "tcp4" or "udp4" for what the sandbox dials, "tcp" or
+// "udp" for resolvers. It must not put another address in the place of the one
+// it is given: that one was judged.
 type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Service opens a connection to something that firn offers to the sandbox.
@@ -124,14 +128,17 @@ type Limits struct {
 	// direction for so long. Default 1 h: an environment may be frozen that
 	// long between two invocations and expect its connections back.
 	TCPIdle time.Duration
+	// HalfClosed is TCPIdle for a connection that the sandbox has closed and
+	// the server has not: most such are closed for good, and a kernel would
+	// have forgotten them after a minute. Default 5 min.
+	HalfClosed time.Duration
 	// UDPIdle ends a UDP flow likewise. Default 60 s.
 	UDPIdle time.Duration
 	// DNSTimeout bounds the wait for one resolver; the next is asked then.
 	// Default 2.5 s, so that two are asked within the usual client's 5 s.
 	DNSTimeout time.Duration
 	// Drain bounds how long a connection that is finished on both sides may
-	// take to deliver what is buffered to the sandbox. Default 60 s, not
-	// counting anything else: a frozen sandbox loses what it did not read.
+	// take to deliver to the sandbox what is still buffered. Default 60 s.
 	Drain time.Duration
 	// Linger is how long the TCP/IP machinery of a sandbox stays after its
 	// last flow ended. Default 30 s.
@@ -175,6 +182,7 @@ func (l Limits) withDefaults() Limits {
 	l.MaxDNS = orDefault(l.MaxDNS, 64)
 	l.DialTimeout = orDefault(l.DialTimeout, time.Minute)
 	l.TCPIdle = orDefault(l.TCPIdle, time.Hour)
+	l.HalfClosed = orDefault(l.HalfClosed, 5*time.Minute)
 	l.UDPIdle = orDefault(l.UDPIdle, time.Minute)
 	l.DNSTimeout = orDefault(l.DNSTimeout, 2500*time.Millisecond)
 	l.Drain = orDefault(l.Drain, time.Minute)

@@ -39,8 +39,10 @@ type tcpRelay struct {
 	moved    atomic.Int64 // bytes, both ways
 	finished atomic.Bool  // the server's side ended and ep was told so
 
-	mu    sync.Mutex
-	ended bool // ep must not be touched by the idle timer any more
+	mu     sync.Mutex
+	ended  bool          // ep must not be touched by the idle timer any more
+	period time.Duration // of the idle timer
+	idle   *time.Timer
 }
 
 // run moves data until both directions are done and all was delivered. One
@@ -49,7 +51,7 @@ func (c *tcpRelay) run(work *sync.WaitGroup) {
 	broken := waiter.NewFunctionEntry(hangup, func(waiter.EventMask) { c.onHangup() })
 	c.events.EventRegister(&broken)
 	c.onHangup() // it may have happened before
-	idle := c.watchIdle()
+	c.watchIdle()
 
 	uploaded := make(chan error, 1)
 	work.Go(func() {
@@ -57,6 +59,7 @@ func (c *tcpRelay) run(work *sync.WaitGroup) {
 		if err != nil && !errors.Is(err, errServerGone) {
 			c.breakOuter()
 		}
+		c.hurry()
 		uploaded <- err
 	})
 	err := c.download()
@@ -68,11 +71,8 @@ func (c *tcpRelay) run(work *sync.WaitGroup) {
 	if err == nil && !c.drained() {
 		err = errNotDrained
 	}
-	idle.Stop()
 	c.events.EventUnregister(&broken)
-	c.mu.Lock()
-	c.ended = true
-	c.mu.Unlock()
+	c.stopWatching()
 	if err != nil {
 		c.ep.Abort()
 		reset(c.outer)
@@ -226,12 +226,12 @@ func (c *tcpRelay) broken() bool {
 func (c *tcpRelay) breakOuter() { _ = c.outer.SetDeadline(time.Unix(1, 0)) }
 
 // watchIdle starts the timer that ends the connection when nothing moves.
-func (c *tcpRelay) watchIdle() *time.Timer {
-	var seen int64
-	var t *time.Timer
-	c.mu.Lock() // the timer may fire before t is set
+func (c *tcpRelay) watchIdle() {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	t = time.AfterFunc(c.limits.TCPIdle, func() {
+	c.period = c.limits.TCPIdle
+	var seen int64
+	c.idle = time.AfterFunc(c.period, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.ended {
@@ -239,12 +239,29 @@ func (c *tcpRelay) watchIdle() *time.Timer {
 		}
 		if now := c.moved.Load(); now != seen {
 			seen = now
-			t.Reset(c.limits.TCPIdle)
+			c.idle.Reset(c.period)
 			return
 		}
 		c.ep.Abort()
 	})
-	return t
+}
+
+// hurry makes the idle timer impatient: the sandbox sends nothing any more.
+func (c *tcpRelay) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.period = min(c.period, c.limits.HalfClosed)
+	if !c.ended {
+		c.idle.Reset(c.period)
+	}
+}
+
+// stopWatching returns when the idle timer will not touch ep any more.
+func (c *tcpRelay) stopWatching() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.idle.Stop()
 }
 
 // closeWrite tells the server that no more data comes. A connection that has no

@@ -140,7 +140,7 @@ func (s *Stack) readLoop() {
 			return // closed: by Close, or the file's owner broke the contract
 		}
 		if r.errno != 0 {
-			// EBADFD: the network namespace ended, and the device with it.
+			// EBADFD: someone deleted the interface.
 			s.log.Debug("sandbox interface is gone", "error", r.errno)
 			return
 		}

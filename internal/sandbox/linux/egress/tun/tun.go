@@ -17,8 +17,10 @@
 //     its control socket. It needs CAP_NET_ADMIN in its own user namespace and
 //     a /dev/net/tun that its user may open (mode 0666 on most distributions).
 //
-// The device belongs to the descriptor: when the last copy is closed, or the
-// network namespace ends, the interface is gone.
+// The device belongs to the descriptor: when the last copy is closed, the
+// interface is gone. Until then the descriptor keeps the network namespace
+// alive, even with no process left in it; so init closes its copy as soon as it
+// has sent it.
 package tun
 
 import (
@@ -110,7 +112,8 @@ func offMainThread(f func()) {
 // OpenHere makes and configures the device in the network namespace of the
 // calling thread. The returned file is non-blocking and works with the
 // runtime's poller; when its descriptor is sent to another process, that one
-// gets the same from os.NewFile.
+// gets the same from os.NewFile. Take the descriptor with SyscallConn, not with
+// Fd, which would make it blocking on both sides.
 func OpenHere() (*os.File, error) {
 	fd, err := unix.Open(DevicePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

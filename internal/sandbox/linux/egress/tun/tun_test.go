@@ -22,11 +22,7 @@ import (
 // with it.
 func inNewNetwork(t *testing.T, f func(netns *os.File)) {
 	t.Helper()
-	fd, err := unix.Open(tun.DevicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
-	}
-	require.Feature(t, "tun", err == nil, fmt.Sprintf("%s: %v", tun.DevicePath, err))
+	needDevice(t)
 	done := make(chan error, 1)
 	var run func()
 	run = func() {
@@ -50,7 +46,7 @@ func inNewNetwork(t *testing.T, f func(netns *os.File)) {
 		done <- err
 	}
 	go run()
-	err = <-done
+	err := <-done
 	require.Feature(t, "network namespaces", err == nil, fmt.Sprint(err))
 }
 
