@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 const (
 	envInside = "FIRN_TEST_INSIDE" // set in the copy with its own PID namespace
 	envHelper = "FIRN_TEST_HELPER" // what this copy is to do instead of testing
+	envGuest  = "FIRN_TEST_GUEST"  // set in a virtual machine
 )
 
 // TestMain runs the tests in a copy of the test binary that is process 1 of
@@ -201,7 +203,6 @@ func helper(what string, args []string) int {
 func obey() int {
 	fmt.Println("ready")
 	var held [][]byte
-	var children []*exec.Cmd
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		verb, arg, _ := strings.Cut(in.Text(), " ")
@@ -231,20 +232,8 @@ func obey() int {
 				fmt.Println(err)
 				continue
 			}
-			// The buffer's memory must not count any more.
-			_ = unix.Madvise(nil, 0)
 		case "fork": // n sleeping children
-			failed := 0
-			for range n {
-				c := exec.Command("/proc/self/exe")
-				c.Env = append(os.Environ(), envHelper+"=sleep")
-				if _, err := c.StdinPipe(); err != nil || c.Start() != nil {
-					failed++
-					continue
-				}
-				children = append(children, c)
-			}
-			fmt.Println("failed", failed)
+			fmt.Println("failed", forkSleepers(n))
 			continue
 		case "spin":
 			for end := time.Now().Add(time.Duration(n) * time.Millisecond); time.Now().Before(end); {
@@ -260,8 +249,37 @@ func obey() int {
 		}
 		fmt.Println("done")
 	}
-	_ = children
 	return 0
+}
+
+// forkSleepers makes n children that do nothing, and returns how many it could
+// not make. They are killed again when not all could be made: this program
+// may itself need a thread. It forks by system call, for os/exec starts
+// threads as well.
+func forkSleepers(n int) (failed int) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var made []int
+	for range n {
+		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		if errno == 0 && pid == 0 {
+			for { // the child has no Go runtime: system calls alone
+				_, _, _ = syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+			}
+		}
+		if errno != 0 {
+			failed++
+		} else {
+			made = append(made, int(pid))
+		}
+	}
+	if failed > 0 {
+		for _, pid := range made {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
+		}
+	}
+	return failed
 }
 
 // ownerHelper is a firn that makes a group with a process in it and waits to

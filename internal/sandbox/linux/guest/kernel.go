@@ -72,13 +72,13 @@ func wantedModules() []string {
 
 // modules returns the files of the wanted modules and what they depend on, in
 // the order of loading. A kernel without a modules directory, or with some of
-// them built in, needs fewer.
-func modules(kernel string) ([]string, error) {
+// them built in, needs fewer. Compressed ones are unpacked into tmp.
+func modules(ctx context.Context, kernel, tmp string) ([]string, error) {
 	dir := filepath.Join(filepath.Dir(kernel), "../lib/modules", release(kernel))
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, ".ko") {
-			files[moduleName(path)] = path
+		if plain := strings.TrimSuffix(path, ".xz"); err == nil && strings.HasSuffix(plain, ".ko") {
+			files[moduleName(plain)] = path
 		}
 		return nil
 	})
@@ -94,6 +94,10 @@ func modules(kernel string) ([]string, error) {
 			return nil
 		}
 		seen[name] = true
+		path, err := unpack(ctx, path, tmp)
+		if err != nil {
+			return err
+		}
 		deps, err := dependencies(path)
 		if err != nil {
 			return err
@@ -112,6 +116,19 @@ func modules(kernel string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// unpack returns path, or the file in tmp that it was unpacked to.
+func unpack(ctx context.Context, path, tmp string) (string, error) {
+	if !strings.HasSuffix(path, ".xz") {
+		return path, nil
+	}
+	b, err := exec.CommandContext(ctx, "xz", "-dc", path).Output()
+	if err != nil {
+		return "", fmt.Errorf("guest: unpack %s: %w", path, err)
+	}
+	to := filepath.Join(tmp, strings.TrimSuffix(filepath.Base(path), ".xz"))
+	return to, os.WriteFile(to, b, 0o600)
 }
 
 func moduleName(path string) string {
@@ -148,7 +165,7 @@ func makeInitrd(ctx context.Context, file string, cfg Config, mark string) error
 	if err != nil {
 		return err
 	}
-	mods, err := modules(cfg.Kernel)
+	mods, err := modules(ctx, cfg.Kernel, filepath.Dir(file))
 	if err != nil {
 		return err
 	}
