@@ -47,7 +47,31 @@ func (c *control) receive() (seq uint32, m initproto.Message, fds []int, err err
 		return 0, nil, nil, failed("receive descriptors", unix.EMSGSIZE)
 	}
 	seq, m, err = initproto.Parse(c.buf[:n])
+	if spilled, ok := m.(*initproto.Spilled); ok && len(fds) > 0 {
+		seq, m, err = readSpilled(fds[0], spilled)
+		_ = unix.Close(fds[0])
+		fds = fds[1:]
+	}
 	return seq, m, fds, err
+}
+
+// readSpilled reads a message that did not fit a packet.
+func readSpilled(fd int, spilled *initproto.Spilled) (uint32, initproto.Message, error) {
+	if spilled.Length > initproto.MaxSpill {
+		return 0, nil, failed("read a long message", unix.EMSGSIZE)
+	}
+	packet := make([]byte, spilled.Length)
+	for done := 0; done < len(packet); {
+		n, err := unix.Pread(fd, packet[done:], int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return 0, nil, failed("read a long message", unix.EIO)
+		}
+		done += n
+	}
+	return initproto.Parse(packet)
 }
 
 func parseFDs(oob []byte) ([]int, error) {

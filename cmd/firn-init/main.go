@@ -35,10 +35,11 @@ const controlFD = 3
 func main() {
 	runtime.LockOSThread() // the roles say why
 	unix.CloseOnExec(controlFD)
+	// Whatever else firn was started with must not reach a function.
+	_ = unix.CloseRange(controlFD+1, ^uint(0), 0)
 	ctl := &control{fd: controlFD}
 	switch role, _ := syscall.Getenv("FIRN_ROLE"); role {
 	case "spawner":
-		_ = unix.Close(controlFD + 1) // the program itself, see firn
 		exit(runSpawner(ctl))
 	case "init":
 		exit(runInit(ctl))

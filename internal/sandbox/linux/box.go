@@ -127,6 +127,9 @@ func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, 
 	}
 	a, err := s.conn.call(ctx, m, fds...)
 	if err != nil {
+		if errors.Is(err, syscall.E2BIG) {
+			err = &sandbox.StartError{Path: cmd.Path, Err: syscall.E2BIG}
+		}
 		return nil, s.explain("start", err)
 	}
 	started, ok := a.m.(*initproto.Started)
@@ -147,9 +150,6 @@ func (s *box) explain(doing string, err error) error {
 	case <-s.closed:
 		return sandbox.ErrClosed
 	default:
-	}
-	if errors.Is(err, syscall.E2BIG) {
-		return &sandbox.StartError{Path: s.spec.ID, Err: syscall.E2BIG}
 	}
 	return fmt.Errorf("sandbox %s: %s: %w", s.spec.ID, doing, err)
 }

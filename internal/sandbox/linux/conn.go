@@ -162,6 +162,17 @@ func (c *conn) writeLocked(seq uint32, m initproto.Message, fds []int) error {
 	if err != nil {
 		return syscall.E2BIG
 	}
+	if len(out) > initproto.MaxMessage {
+		file, err := spill(out)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(file)
+		fds = append([]int{file}, fds...)
+		if out, err = initproto.Append(nil, seq, &initproto.Spilled{Length: uint32(len(out))}); err != nil {
+			return err
+		}
+	}
 	if cap(out) <= 4096 {
 		c.out = out
 	}
@@ -176,6 +187,23 @@ func (c *conn) writeLocked(seq uint32, m initproto.Message, fds []int) error {
 		return err
 	}
 	return nil
+}
+
+// spill puts a long message into an anonymous file.
+func spill(packet []byte) (int, error) {
+	fd, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	for done := 0; done < len(packet); {
+		n, err := unix.Write(fd, packet[done:])
+		if err != nil {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+		done += n
+	}
+	return fd, nil
 }
 
 // request is one that was sent and not answered yet.

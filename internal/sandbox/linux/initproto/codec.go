@@ -9,28 +9,34 @@ import (
 // buffer holds 208 KiB with its bookkeeping.
 const MaxMessage = 160 << 10
 
+// MaxSpill is the longest message in bytes, sent as a Spilled. The kernel
+// takes no more than 2 MiB of arguments and environment under the sandbox's
+// stack limit.
+const MaxSpill = 4 << 20
+
 // MaxFDs is the most descriptors that one packet carries.
 const MaxFDs = 32
 
 // maxList bounds the elements of one list, against short packets that claim
 // to hold long lists.
-const maxList = 8192
+const maxList = 1 << 18
 
 // ErrMalformed is returned for a packet that is no message.
 var ErrMalformed = errors.New("initproto: malformed message")
 
-// ErrTooLong is returned for a message over MaxMessage.
+// ErrTooLong is returned for a message over MaxSpill.
 var ErrTooLong = errors.New("initproto: message too long")
 
 const headerLen = 5
 
-// Append encodes m with its sequence number behind buf.
+// Append encodes m with its sequence number behind buf. What is longer than
+// MaxMessage has to be spilled.
 func Append(buf []byte, seq uint32, m Message) ([]byte, error) {
 	start := len(buf)
 	e := encoder{buf: append(buf, byte(m.Kind()), 0, 0, 0, 0)}
 	binary.LittleEndian.PutUint32(e.buf[start+1:], seq)
 	m.encode(&e)
-	if len(e.buf)-start > MaxMessage {
+	if len(e.buf)-start > MaxSpill {
 		return buf, ErrTooLong
 	}
 	return e.buf, nil
@@ -38,7 +44,7 @@ func Append(buf []byte, seq uint32, m Message) ([]byte, error) {
 
 // Parse decodes one packet. Strings are copied out of it.
 func Parse(packet []byte) (seq uint32, m Message, err error) {
-	if len(packet) < headerLen || len(packet) > MaxMessage {
+	if len(packet) < headerLen || len(packet) > MaxSpill {
 		return 0, nil, ErrMalformed
 	}
 	m = newMessage(Kind(packet[0]))

@@ -24,6 +24,8 @@
 //	firn -> init      Reset, then OK; Measure, then Measured
 //	init -> firn      Exited                   on its own
 //
+// A message over MaxMessage travels in a file, as Spilled.
+//
 // Closing the socket is the last message: spawner and init end themselves.
 //
 // The package is linked into firn-init, a thousand copies of which run on a

@@ -48,6 +48,9 @@ func (*Measured) Kind() Kind { return KindMeasured }
 // Kind is KindExited.
 func (*Exited) Kind() Kind { return KindExited }
 
+// Kind is KindSpilled.
+func (*Spilled) Kind() Kind { return KindSpilled }
+
 func (m *Failure) encode(e *encoder) { e.string(m.Step); e.uint(uint64(m.Errno)) }
 func (m *Failure) decode(d *decoder) { m.Step = d.string(); m.Errno = d.uint32() }
 
@@ -201,3 +204,6 @@ func (m *Measured) decode(d *decoder) { m.Bytes = d.uint(); m.Processes = d.uint
 
 func (m *Exited) encode(e *encoder) { e.uint(uint64(m.PID)); e.uint(uint64(m.Status)) }
 func (m *Exited) decode(d *decoder) { m.PID = d.uint32(); m.Status = d.uint32() }
+
+func (m *Spilled) encode(e *encoder) { e.uint(uint64(m.Length)) }
+func (m *Spilled) decode(d *decoder) { m.Length = d.uint32() }

@@ -29,6 +29,7 @@ func samples() []Message {
 		&Measure{},
 		&Measured{Bytes: 1 << 40, Processes: 3},
 		&Exited{PID: 2, Status: 0x7f00},
+		&Spilled{Length: MaxSpill},
 	}
 }
 
@@ -61,7 +62,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestTooLong(t *testing.T) {
 	buf := []byte("kept")
-	got, err := Append(buf, 1, &Start{Env: []string{strings.Repeat("x", MaxMessage)}})
+	got, err := Append(buf, 1, &Start{Env: []string{strings.Repeat("x", MaxSpill)}})
 	if !errors.Is(err, ErrTooLong) || string(got) != "kept" {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -21,6 +21,7 @@ const (
 	KindMeasure
 	KindMeasured
 	KindExited
+	KindSpilled
 )
 
 // Message is one of the structs of this package, by pointer.
@@ -64,6 +65,8 @@ func newMessage(k Kind) Message {
 		return new(Measured)
 	case KindExited:
 		return new(Exited)
+	case KindSpilled:
+		return new(Spilled)
 	}
 	return nil
 }
@@ -181,3 +184,8 @@ type Measured struct {
 
 // Exited says that a process of Start ended. Status is a wait status.
 type Exited struct{ PID, Status uint32 }
+
+// Spilled stands for a message that does not fit a packet: a Start with very
+// long arguments. The first descriptor with it is a file that holds the
+// packet, Length bytes from its beginning; the others are the message's own.
+type Spilled struct{ Length uint32 }

@@ -1,0 +1,80 @@
+//go:build linux
+
+package linux
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/firn-run/firn/internal/sandbox"
+)
+
+// create makes a sandbox that the test closes at its end.
+func create(t testing.TB, b *Backend, change func(*sandbox.Spec)) sandbox.Sandbox {
+	t.Helper()
+	spec := sandbox.Spec{ID: t.Name(), TaskDir: publicDir(t), MemoryMB: 256, EphemeralStorageMB: 512, Network: sandbox.NetworkNone}
+	if change != nil {
+		change(&spec)
+	}
+	s, err := b.Create(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// publicDir is a temporary directory that everybody may read.
+func publicDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// shell runs a script inside and returns what it printed and how it ended.
+func shell(t testing.TB, s sandbox.Sandbox, script string) (string, sandbox.Exit) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := s.Start(t.Context(), sandbox.Command{
+		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Dir: "/var/task",
+		Env: []string{"PATH=/usr/bin:/bin"}, Stdout: w, Stderr: w,
+	})
+	_ = w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(&out, r); err != nil {
+		t.Fatalf("%v, after %q", err, out.String())
+	}
+	select {
+	case <-p.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the script does not end: %s", script)
+	}
+	return out.String(), p.Exit()
+}
+
+func TestLook(t *testing.T) {
+	b := open(t, nil)
+	s := create(t, b, nil)
+	out, exit := shell(t, s, `ls -l /proc/self/fd; id; ls -la / /dev /etc /var /var/task /tmp; cat /proc/self/mountinfo /proc/self/status /proc/self/cgroup; ps aux; ulimit -a; cat /proc/net/dev /proc/1/fdinfo/3; hostname; ls -l /usr/bin/sudo /usr/bin/passwd; touch /x; touch /tmp/y; ls -l /tmp; cat /proc/keys; echo 1 > /proc/sys/vm/drop_caches; env`)
+	t.Log(out, exit)
+}
