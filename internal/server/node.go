@@ -55,11 +55,12 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		return nil, err
 	}
 	images, err := image.Open(image.Config{
-		Dir: filepath.Join(dir.Path(), "roots"), Blobs: archives{blobs}, Logger: cfg.Logger.With("component", "image"),
+		Dir: filepath.Join(dir.Path(), "roots"), Blobs: blobs, Logger: cfg.Logger.With("component", "image"),
 	})
 	if err != nil {
 		return nil, err
 	}
+	undo.add("images", images.Close)
 	backend, err := s.openBackend(ctx)
 	if err != nil {
 		return nil, err
@@ -149,24 +150,6 @@ func hostArchitecture() string {
 	}
 	return "x86_64"
 }
-
-// archives lets package image read blobs.
-type archives struct{ store *blob.Store }
-
-func (a archives) Open(_ context.Context, digest firn.Digest) (image.Blob, error) {
-	file, size, err := a.store.Open(digest)
-	if err != nil {
-		return nil, err
-	}
-	return archive{file, size}, nil
-}
-
-type archive struct {
-	*os.File
-	size int64
-}
-
-func (a archive) Size() int64 { return a.size }
 
 // RootCredentials reads the root user's access key of a data directory.
 func RootCredentials(dataDir, account string) (keyring.Credentials, error) {
