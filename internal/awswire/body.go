@@ -120,8 +120,8 @@ func grow(last, announced int64) int64 {
 // drain reads on for a while after a refusal and lets the connection close.
 func drain(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
-	if r.Body == nil {
-		return
+	if r.Body == nil || r.Header.Get("Expect") != "" {
+		return // the client waits for leave to send
 	}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(time.Now().Add(drainTime)); err != nil {

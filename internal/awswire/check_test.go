@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -306,5 +307,41 @@ func TestRawHandler(t *testing.T) {
 		if _, message := answerOf(t, w); w.Code != 400 || !strings.Contains(message, tc.want) {
 			t.Errorf("%s: %d %s", tc.target, w.Code, w.Body)
 		}
+	}
+}
+
+// TestRewrittenPatterns: patterns that Go cannot say mean the same in their
+// other form.
+func TestRewrittenPatterns(t *testing.T) {
+	m, _ := accepting()
+	digits := regexp.MustCompile(`^[0-9]+$`)
+	word := regexp.MustCompile(`^[0-9a-zA-Z_-]+$`)
+	for shape, want := range map[string]func(string) bool{
+		"Alias":                func(s string) bool { return word.MatchString(s) && !digits.MatchString(s) },
+		"FunctionUrlQualifier": func(s string) bool { return word.MatchString(s) && !digits.MatchString(s) },
+		"S3Bucket": func(s string) bool {
+			return regexp.MustCompile(`^[0-9A-Za-z._-]*$`).MatchString(s) && !strings.HasSuffix(s, ".")
+		},
+		"CollectionName": func(s string) bool {
+			return regexp.MustCompile(`^[_a-zA-Z0-9][^$]*$`).MatchString(s) && !strings.HasPrefix(s, "system.")
+		},
+		"FunctionUrlFunctionName": func(s string) bool {
+			name, qualifier, qualified := strings.Cut(s, ":")
+			return word.MatchString(name) && (!qualified || word.MatchString(qualifier) && !digits.MatchString(qualifier))
+		},
+	} {
+		c := m.codec.checks[shape]
+		if c == nil || c.match == "" {
+			t.Fatalf("%s has no rewritten pattern", shape)
+		}
+		rapid.Check(t, func(t *rapid.T) {
+			s := rapid.StringMatching(`(system\.|12?|f:)?[a0_.-]{0,3}[$1.]?`).Draw(t, "text")
+			if shape == "FunctionUrlFunctionName" && strings.HasPrefix(s, "12") {
+				return // may be an account
+			}
+			if got := c.matches(s); got != want(s) {
+				t.Fatalf("%s: %q: %t", shape, s, got)
+			}
+		})
 	}
 }
