@@ -117,7 +117,7 @@ func TestSeal(t *testing.T) {
 	k := newRing(t)
 	for _, plain := range []string{"", "x", strings.Repeat("secret", 1000)} {
 		sealed := k.Seal([]byte(plain), "function/f")
-		if plain != "" && strings.Contains(sealed, plain) {
+		if len(plain) > 8 && strings.Contains(sealed, plain[:9]) {
 			t.Errorf("sealed is %q", sealed)
 		}
 		if k.Seal([]byte(plain), "function/f") == sealed {
