@@ -225,7 +225,12 @@ func (s *box) Usage() (sandbox.Usage, error) {
 		u = sandbox.Usage{Current: g.Current, Peak: g.Peak, CPUTime: g.CPUTime}
 	}
 	if s.sample != nil {
-		u.Current, u.Peak = s.sample.figures()
+		s.sample.look()
+		seen := s.sample.figures()
+		u.Current, u.Peak = seen.Current, seen.Peak
+		if !s.b.can.CPUTime {
+			u.CPUTime = seen.CPUTime
+		}
 	}
 	return u, nil
 }

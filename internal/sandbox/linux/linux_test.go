@@ -54,7 +54,7 @@ func run(m *testing.M) int {
 
 // testLog writes to the test's own log.
 func testLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 }
 
 // open makes a backend that the test closes at its end.

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/sandbox/linux/initproto"
 )
 
@@ -22,22 +23,23 @@ const sampleEvery = 50 * time.Millisecond
 type sampler struct {
 	box *box
 
-	mu            sync.Mutex
-	current, peak int64
+	mu   sync.Mutex
+	last sandbox.Usage
 }
 
 func newSampler(s *box) *sampler { return &sampler{box: s} }
 
-func (m *sampler) figures() (current, peak int64) {
+func (m *sampler) figures() sandbox.Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.current, m.peak
+	return m.last
 }
 
 func (m *sampler) resetPeak() {
+	m.look()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.peak = m.current
+	m.last.Peak = m.last.Current
 }
 
 // run ends with the sandbox.
@@ -51,22 +53,25 @@ func (m *sampler) run() {
 		case <-m.box.conn.gone:
 			return
 		case <-tick.C:
-			m.look()
+			if m.busy() {
+				m.look()
+			}
 		}
 	}
 }
 
-// look measures a sandbox that has something running.
+func (m *sampler) busy() bool {
+	m.box.mu.Lock()
+	defer m.box.mu.Unlock()
+	return len(m.box.processes) > 0
+}
+
+// look measures now. A sandbox whose init is frozen keeps its figures.
 func (m *sampler) look() {
 	s := m.box
-	s.mu.Lock()
-	busy := len(s.processes) > 0
-	s.mu.Unlock()
-	if !busy || !s.starting.TryLock() { // a start or reset is under way
-		return
-	}
+	s.starting.Lock()
 	defer s.starting.Unlock()
-	if s.frozen {
+	if s.frozen && s.b.can.Freeze {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
@@ -80,9 +85,10 @@ func (m *sampler) look() {
 		return
 	}
 	m.mu.Lock()
-	m.current = int64(measured.Bytes)
-	m.peak = max(m.peak, m.current)
-	over := s.spec.MemoryMB > 0 && m.current > int64(s.spec.MemoryMB)<<20
+	m.last.Current = int64(measured.Bytes)
+	m.last.Peak = max(m.last.Peak, m.last.Current)
+	m.last.CPUTime = time.Duration(measured.CPUTime) * time.Microsecond
+	over := s.spec.MemoryMB > 0 && m.last.Current > int64(s.spec.MemoryMB)<<20
 	m.mu.Unlock()
 	if over {
 		s.outOfMemory(time.Now())

@@ -199,8 +199,17 @@ func (m *Signal) decode(d *decoder) { m.PID = d.uint32(); m.Signal = d.uint32() 
 func (m *SignalAll) encode(e *encoder) { e.uint(uint64(m.Signal)) }
 func (m *SignalAll) decode(d *decoder) { m.Signal = d.uint32() }
 
-func (m *Measured) encode(e *encoder) { e.uint(m.Bytes); e.uint(uint64(m.Processes)) }
-func (m *Measured) decode(d *decoder) { m.Bytes = d.uint(); m.Processes = d.uint32() }
+func (m *Measured) encode(e *encoder) {
+	e.uint(m.Bytes)
+	e.uint(uint64(m.Processes))
+	e.uint(m.CPUTime)
+}
+
+func (m *Measured) decode(d *decoder) {
+	m.Bytes = d.uint()
+	m.Processes = d.uint32()
+	m.CPUTime = d.uint()
+}
 
 func (m *Exited) encode(e *encoder) { e.uint(uint64(m.PID)); e.uint(uint64(m.Status)) }
 func (m *Exited) decode(d *decoder) { m.PID = d.uint32(); m.Status = d.uint32() }

@@ -27,7 +27,7 @@ func samples() []Message {
 		&SignalAll{Signal: 9},
 		&Reset{},
 		&Measure{},
-		&Measured{Bytes: 1 << 40, Processes: 3},
+		&Measured{Bytes: 1 << 40, Processes: 3, CPUTime: 5},
 		&Exited{PID: 2, Status: 0x7f00},
 		&Spilled{Length: MaxSpill},
 	}

@@ -172,14 +172,16 @@ type SignalAll struct{ Signal uint32 }
 // gone and reaped.
 type Reset struct{}
 
-// Measure asks for the memory of all processes but init.
+// Measure asks what all processes but init use.
 type Measure struct{}
 
 // Measured answers Measure: the sum of their proportional set sizes and swap,
-// in bytes, and the number of processes.
+// in bytes, their number, and the processor time that they and all before them
+// used, in microseconds.
 type Measured struct {
 	Bytes     uint64
 	Processes uint32
+	CPUTime   uint64
 }
 
 // Exited says that a process of Start ended. Status is a wait status.
