@@ -22,13 +22,12 @@
 package sigv4
 
 import (
-	"strconv"
-	"strings"
-	"time"
-
 	"crypto/sha256"
 	"encoding/base64"
 	"net/url"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/firn-run/firn"
 )
