@@ -24,7 +24,7 @@ const (
 
 // loadKey reads the key file and makes it first if it is not there. The data
 // directory has one owner, so nobody else is at it.
-func loadKey(path string) ([]byte, error) {
+func loadKey(path string, mustExist bool) ([]byte, error) {
 	// A process that was killed while it made the file may have left this.
 	if err := os.Remove(path + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("clean up key file: %w", err)
@@ -32,6 +32,9 @@ func loadKey(path string) ([]byte, error) {
 	key, err := readKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
+	}
+	if mustExist {
+		return nil, fmt.Errorf("key file %s is missing, though there are secrets sealed with it: restore it from a backup, or begin with an empty data directory", path)
 	}
 	if err := makeKey(path); err != nil {
 		return nil, fmt.Errorf("make key file: %w", err)

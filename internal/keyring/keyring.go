@@ -33,13 +33,16 @@ var ErrSealed = errors.New("sealed data cannot be opened")
 // sealedPrefix marks and versions what Seal returns.
 const sealedPrefix = "firn1:"
 
-// Config is what Open needs; both are required.
+// Config is what Open needs.
 type Config struct {
 	// Path is the key file, made if it does not exist.
 	Path string
 	// Account is the account, twelve digits, whose root user the keyring
 	// makes the access key of.
 	Account string
+	// MustExist refuses to make a key file: where there is data already, a
+	// missing key is a loss to be told and not the beginning of another.
+	MustExist bool
 }
 
 // Keyring holds the keys of an open key file. It is immutable and safe for
@@ -60,7 +63,7 @@ func Open(cfg Config) (*Keyring, error) {
 	if !isAccount(cfg.Account) {
 		return nil, fmt.Errorf("keyring: %q is not an account of twelve digits", cfg.Account)
 	}
-	master, err := loadKey(cfg.Path)
+	master, err := loadKey(cfg.Path, cfg.MustExist)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}

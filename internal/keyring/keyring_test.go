@@ -63,6 +63,20 @@ func TestKeyFileLeftover(t *testing.T) {
 	}
 }
 
+// TestKeyFileMissing: a key that is lost is not replaced in silence.
+func TestKeyFileMissing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	cfg := Config{Path: path, Account: account, MustExist: true}
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), path+" is missing") {
+		t.Errorf("error is %v", err)
+	}
+	k := open(t, path)
+	again, err := Open(cfg)
+	if err != nil || again.ID() != k.ID() {
+		t.Error(err)
+	}
+}
+
 func TestKeyFileRefused(t *testing.T) {
 	good := keyPrefix + base64.StdEncoding.EncodeToString(make([]byte, keyBytes)) + "\n"
 	for _, c := range []struct {

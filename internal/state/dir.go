@@ -29,8 +29,9 @@ const (
 //	key       the key file of package keyring
 //	blobs/    content-addressed files of package blob
 type DataDir struct {
-	path string
-	lock *os.File
+	path  string
+	lock  *os.File
+	fresh bool // immutable
 }
 
 // DirInUseError says that another process owns the data directory.
@@ -64,6 +65,8 @@ func OpenDir(path string) (*DataDir, error) {
 		return nil, err
 	}
 	d := &DataDir{path: abs, lock: lock}
+	fi, err := os.Stat(filepath.Join(abs, databaseName))
+	d.fresh = errors.Is(err, os.ErrNotExist) || err == nil && fi.Size() == 0
 	if err := writePID(lock); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("write %s: %w", lock.Name(), err)
@@ -131,6 +134,10 @@ func writePID(f *os.File) error {
 
 // Path is the directory itself, absolute.
 func (d *DataDir) Path() string { return d.path }
+
+// Fresh is true when the directory had no database at OpenDir: only then may
+// its other parts, the key file above all, be missing.
+func (d *DataDir) Fresh() bool { return d.fresh }
 
 // KeyFile is where package keyring keeps its key.
 func (d *DataDir) KeyFile() string { return KeyFile(d.path) }

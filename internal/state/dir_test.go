@@ -65,6 +65,32 @@ func TestDirOneOwner(t *testing.T) {
 	}
 }
 
+// TestDirFresh: until a database is there, and never again.
+func TestDirFresh(t *testing.T) {
+	dir := t.TempDir()
+	for i, want := range []bool{true, true, false} {
+		d, err := state.OpenDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Fresh() != want {
+			t.Errorf("at opening %d it is fresh: %t", i, !want)
+		}
+		if i == 1 {
+			s, err := state.Open(t.Context(), state.Config{Dir: d})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDirLayout(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	d, err := state.OpenDir(dir)
