@@ -28,12 +28,13 @@ type conn struct {
 	accepts bool // the machine wants the body of the response
 	broken  bool // a body ended before its time: nothing more can be read
 
-	mu      sync.Mutex
-	ext     string         // identifier of the extension that makes the call
-	pending lifecycle.Call // the call that waits for its reply, or 0
-	closing bool           // the connection ends with the next reply
-	http10  bool           // the client must be told that the connection stays
-	wake    chan struct{}  // closed at the reply, when the goroutine waits for that
+	mu        sync.Mutex
+	ext       string         // identifier of the extension that makes the call
+	pending   lifecycle.Call // the call that waits for its reply, or 0
+	closing   bool           // the connection ends with the next reply
+	http10    bool           // the client must be told that the connection stays
+	abandoned bool           // no reply will come any more
+	wake      chan struct{}  // closed at the reply, when the goroutine waits for that
 }
 
 // idle notes whether the connection is between requests.
@@ -112,8 +113,9 @@ func (c *conn) linger() {
 }
 
 // await parks until the call has its reply, watching the connection. It
-// returns false when the peer is gone. Bytes that come in meanwhile are of the
-// next request and stay in the buffer.
+// returns false when the peer is gone. Once bytes of a further request have
+// come in it waits for the reply alone: a client that sends ahead is not
+// watched.
 func (c *conn) await(call lifecycle.Call) bool {
 	for {
 		wake, answered := c.answered(call)
@@ -124,9 +126,7 @@ func (c *conn) await(call lifecycle.Call) bool {
 			<-wake
 			return true
 		}
-		if c.in.r == c.in.w {
-			c.in.compact()
-		}
+		c.in.compact()
 		if err := c.in.fill(); err != nil {
 			c.vanished(call, err)
 			return false
@@ -134,15 +134,19 @@ func (c *conn) await(call lifecycle.Call) bool {
 	}
 }
 
-// answered reports whether the call has its reply. When the buffer has no room
-// to watch the connection with, it returns a channel to wait on.
+// answered reports whether the call has its reply. When there is something in
+// the buffer, it returns a channel to wait on: the reply would not end a read.
 func (c *conn) answered(call lifecycle.Call) (wake <-chan struct{}, yes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.abandoned {
+		c.server.leave(call) // it may have begun after that
+		return nil, true
+	}
 	if c.pending != call {
 		return nil, true
 	}
-	if c.in.w == len(c.in.buf) {
+	if c.in.r < c.in.w {
 		c.wake = make(chan struct{})
 		return c.wake, false
 	}
@@ -202,7 +206,7 @@ func (c *conn) abandon() {
 	c.conn.Close() // first, for a writer that blocks holds mu
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closing = true
+	c.closing, c.abandoned = true, true
 	c.settleLocked()
 }
 
