@@ -40,7 +40,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		return nil, err
 	}
 	undo.add("data directory", dir.Close)
-	keys, err := keyring.Open(keyring.Config{Path: dir.KeyFile(), Account: cfg.Account})
+	keys, err := keyring.Open(keyring.Config{Path: dir.KeyFile(), Account: cfg.Account, MustExist: !dir.Fresh()})
 	if err != nil {
 		return nil, err
 	}
