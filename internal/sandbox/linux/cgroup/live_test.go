@@ -71,7 +71,7 @@ func noEvent(t *testing.T, g *Group, within time.Duration) {
 
 func needMemory(t *testing.T, m *Manager) {
 	t.Helper()
-	require.Feature(t, "cgroup memory", m.Can().Memory, m.host.describe())
+	require.Feature(t, "cgroup", m.Can().Memory, "no memory controller: "+m.host.describe())
 }
 
 func TestLiveManager(t *testing.T) {
@@ -156,13 +156,38 @@ func TestLiveLimit(t *testing.T) {
 	}
 }
 
+func TestLiveChangeLimits(t *testing.T) {
+	m := live(t)
+	needMemory(t, m)
+	g := liveGroup(t, m)
+	f := &g.files.memory
+	for _, size := range []int64{64, 256, 32, 0, 128} {
+		l := Limits{MemoryBytes: size * mb, TmpBytes: 10 * mb}
+		if err := g.SetLimits(l); err != nil {
+			t.Fatalf("%d MB: %v", size, err)
+		}
+		s, err := readString(filepath.Join(f.dir, f.names.limit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := parseNumber([]byte(s))
+		if size == 0 && n < 1<<60 && n != -1 || size > 0 && n != (size+10)*mb+Allowance || err != nil {
+			t.Errorf("%d MB: the kernel's limit is %s, %v", size, s, err)
+		}
+		both, err := readString(filepath.Join(f.dir, f.names.swap))
+		if err == nil && (f.v2 && (both == "0") != (size > 0) || !f.v2 && both != s) {
+			t.Errorf("%d MB: the limit of swap is %s", size, both)
+		}
+	}
+}
+
 func TestLiveTmpIsNotFunctionMemory(t *testing.T) {
 	m := live(t)
 	needMemory(t, m)
 	g := liveGroup(t, m)
 	tmp := t.TempDir()
 	if err := unix.Mount("tmpfs", tmp, "tmpfs", 0, "size=64m"); err != nil {
-		require.Feature(t, "tmpfs mount", false, err.Error())
+		require.Feature(t, "root", false, err.Error())
 	}
 	defer unix.Unmount(tmp, unix.MNT_DETACH)
 	if err := g.SetLimits(Limits{MemoryBytes: 32 * mb, TmpBytes: 64 * mb}); err != nil {
@@ -248,7 +273,7 @@ func TestLivePeak(t *testing.T) {
 
 func TestLivePids(t *testing.T) {
 	m := live(t)
-	require.Feature(t, "cgroup pids", m.Can().Pids, m.host.describe())
+	require.Feature(t, "cgroup", m.Can().Pids, "no pids controller: "+m.host.describe())
 	g := liveGroup(t, m)
 	p := start(t, g, "obey")
 	now, err := readString(filepath.Join(g.in(m.lay.pids.dir), "pids.current"))
@@ -283,7 +308,7 @@ func TestLivePids(t *testing.T) {
 
 func TestLiveCPU(t *testing.T) {
 	m := live(t)
-	require.Feature(t, "cgroup cpu", m.Can().CPU && m.Can().CPUTime, m.host.describe())
+	require.Feature(t, "cgroup", m.Can().CPU && m.Can().CPUTime, "no cpu controller: "+m.host.describe())
 	g := liveGroup(t, m)
 	p := start(t, g, "obey")
 	for _, share := range []float64{0.2, 0.04} {
@@ -315,7 +340,7 @@ func TestLiveCPU(t *testing.T) {
 
 func TestLiveFreeze(t *testing.T) {
 	m := live(t)
-	require.Feature(t, "cgroup freezer", m.Can().Freeze, m.host.describe())
+	require.Feature(t, "cgroup", m.Can().Freeze, "no freezer: "+m.host.describe())
 	g := liveGroup(t, m)
 	p := start(t, g, "obey")
 	ticks := make(chan struct{}, 1000)
@@ -379,7 +404,7 @@ func isFrozen(t *testing.T, g *Group) bool {
 func TestLiveFrozenOverLimit(t *testing.T) {
 	m := live(t)
 	needMemory(t, m)
-	require.Feature(t, "cgroup freezer", m.Can().Freeze, m.host.describe())
+	require.Feature(t, "cgroup", m.Can().Freeze, "no freezer: "+m.host.describe())
 	g := liveGroup(t, m)
 	p := start(t, g, "obey")
 	p.say("take 40")
@@ -439,6 +464,24 @@ func TestLiveOrphans(t *testing.T) {
 	if _, err := syscall.Wait4(pid, &ws, 0, nil); err == nil && ws.Signal() != syscall.SIGKILL {
 		t.Errorf("the process in the orphaned group ended with %v", ws)
 	}
+}
+
+// A firn that is alone in its group has to leave it to get controllers, and
+// goes back when it ends.
+func TestLiveMoveAside(t *testing.T) {
+	m := live(t)
+	require.Feature(t, "cgroup v2", m.host.Mode == ModeV2 && m.Can().Memory, "the controllers are of version 1 here")
+	dir := filepath.Join(m.host.unified.mount, "delegated-"+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, nil, "delegated", dir)
+	for _, want := range []string{"moved aside", "closed", "back"} {
+		p.expect(want)
+	}
+	_ = p.in.Close()
+	p.wait()
+	until(t, "the delegated group is empty", func() bool { return unix.Rmdir(dir) == nil })
 }
 
 func BenchmarkHotPath(b *testing.B) {

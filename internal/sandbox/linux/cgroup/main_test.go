@@ -74,7 +74,7 @@ func TestMain(m *testing.M) {
 // which time nothing of it may be left.
 func live(t *testing.T) *Manager {
 	t.Helper()
-	require.Feature(t, "pid namespace", os.Getenv(envInside) != "", "the test binary could not be started in a PID namespace of its own")
+	require.Feature(t, "root", os.Getenv(envInside) != "", "the test binary could not be started in a PID namespace of its own")
 	m, err := NewManager(Config{Name: "test", Logger: testLogger(t)})
 	require.Feature(t, "cgroup", !errors.Is(err, ErrUnavailable), fmt.Sprint(err))
 	if err != nil {
@@ -191,6 +191,14 @@ func helper(what string, args []string) int {
 		return obey()
 	case "sleep":
 		fmt.Println("ready")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return 0
+	case "delegated":
+		fmt.Println("ready")
+		if err := delegatedHelper(args[0]); err != nil {
+			fmt.Println("error", err)
+			return 1
+		}
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return 0
 	case "owner":
@@ -313,4 +321,40 @@ func ownerHelper([]string) int {
 	fmt.Println(filepath.Base(m.lay.dirs[0]), c.Process.Pid)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
+}
+
+// delegatedHelper is a firn in a group of its own. It says how far it came.
+func delegatedHelper(dir string) error {
+	if err := writeString(filepath.Join(dir, "cgroup.procs"), "0"); err != nil {
+		return err
+	}
+	m, err := NewManager(Config{Name: "delegated"})
+	if err != nil {
+		return err
+	}
+	leaf := filepath.Join(m.lay.unified, selfDir)
+	if filepath.Dir(m.lay.unified) != dir || !m.moved || len(readPids(dir)) != 0 || len(readPids(leaf)) != 1 {
+		return fmt.Errorf("not moved aside: %+v", m.lay)
+	}
+	if can := m.Can(); !can.Memory || !can.CPU || !can.Pids || !can.Freeze {
+		return fmt.Errorf("can only %+v: %v", can, m.missing)
+	}
+	g, err := m.Create("x")
+	if err != nil {
+		return err
+	}
+	if err := g.SetLimits(Limits{MemoryBytes: 64 << 20, Pids: 10}); err != nil {
+		return err
+	}
+	fmt.Println("moved aside")
+	if err := m.Close(); err != nil {
+		return err
+	}
+	fmt.Println("closed")
+	passed, err := readString(filepath.Join(dir, "cgroup.subtree_control"))
+	if err != nil || passed != "" || len(readPids(dir)) != 1 || exists(filepath.Dir(leaf)) {
+		return fmt.Errorf("not as before: passes %q, %v", passed, err)
+	}
+	fmt.Println("back")
+	return nil
 }

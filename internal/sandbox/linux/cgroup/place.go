@@ -22,6 +22,9 @@ func findBase(t tree, proc string, pid int) base {
 		if b.dir != "" && (best.dir == "" || len(b.controllers) > len(best.controllers)) {
 			best = b
 		}
+		if best.dir == "" && best.problem == "" {
+			best.problem = b.problem
+		}
 		if b.dir == "" || len(best.controllers) == len(wanted()) || dir == t.mount || len(dir) <= len(t.mount) {
 			// A directory that cannot be written ends the search: moving
 			// a process needs the right to write the common ancestor.

@@ -41,14 +41,14 @@ type entry struct {
 	watch watch // used by look only
 	// sampled is set when the kernel does not report the crossing of the
 	// limit, so that the group has to be looked at while it runs.
-	sampled bool
+	sampled atomic.Bool
 	// asleep is set when the group left active only because it is frozen.
 	asleep atomic.Bool
 	gone   atomic.Bool
 	// oomTold is set when the kernel reported an OOM, or on version 2 any
 	// memory event. deaf is set when it cannot report them.
 	oomTold atomic.Bool
-	deaf    bool
+	deaf    atomic.Bool
 	next    time.Time // guarded by watcher.mu
 
 	// The rest is used by look only.
@@ -131,7 +131,8 @@ func (w *watcher) arm(g *Group, limit, hard int64) alarm {
 	if limit <= 0 {
 		return alarm{}
 	}
-	e := &entry{g: g, watch: watch{limit: limit, hard: hard}, sampled: true}
+	e := &entry{g: g, watch: watch{limit: limit, hard: hard}}
+	e.sampled.Store(true)
 	e.kills, _ = g.kernelKills()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,27 +148,48 @@ func (w *watcher) arm(g *Group, limit, hard int64) alarm {
 			a.watch = int32(wd)
 			w.byWatch[a.watch] = e
 		} else {
-			e.deaf = true
+			e.deaf.Store(true)
 			w.m.log.Warn("the kernel's memory events cannot be watched", "group", g.name, "error", err)
 		}
-	} else if err := w.tellV1(&a, limit); err != nil {
-		e.deaf = true
-		w.m.log.Debug("the kernel does not tell when memory crosses the limit", "group", g.name, "error", err)
 	} else {
-		e.sampled = false
+		// The kernel waits for a grace period of its own, some 8 ms, before it
+		// answers; a function that starts should not. Until then the group
+		// is looked at.
+		e.deaf.Store(true)
+		w.wg.Go(func() { w.askV1(e, a.key, limit) })
 	}
 	// It may be above already.
 	w.activateLocked(e, time.Now())
 	return a
 }
 
-// tellV1 asks the version 1 controller to report usage crossing the limit,
-// and OOM.
-func (w *watcher) tellV1(a *alarm, limit int64) error {
-	f := &a.e.g.files.memory
+// askV1 asks the version 1 controller to report usage crossing the limit, and
+// OOM, and hands what it opened to the alarm with the key, unless that was
+// closed meanwhile.
+func (w *watcher) askV1(e *entry, key int32, limit int64) {
+	fds, err := w.tellV1(e, key, limit)
+	g := e.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.alarm.key != key || g.alarm.e != e || err != nil {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		if err != nil && !e.gone.Load() {
+			w.m.log.Debug("the kernel does not tell when memory crosses the limit", "group", g.name, "error", err)
+		}
+		return
+	}
+	g.alarm.fds = fds
+	e.deaf.Store(false)
+	e.sampled.Store(false)
+}
+
+func (w *watcher) tellV1(e *entry, key int32, limit int64) (fds []int, err error) {
+	f := &e.g.files.memory
 	oom, err := openFile(filepath.Join(f.dir, "memory.oom_control"), unix.O_RDONLY)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer oom.Close()
 	for _, ask := range []struct {
@@ -179,17 +201,17 @@ func (w *watcher) tellV1(a *alarm, limit int64) error {
 	} {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 		if err != nil {
-			return err
+			return fds, err
 		}
-		a.fds = append(a.fds, fd)
-		if err := w.add(fd, a.key, ask.kind); err != nil {
-			return err
+		fds = append(fds, fd)
+		if err := w.add(fd, key, ask.kind); err != nil {
+			return fds, err
 		}
 		if err := writeString(filepath.Join(f.dir, "cgroup.event_control"), fmt.Sprint(fd)+" "+ask.args); err != nil {
-			return err
+			return fds, err
 		}
 	}
-	return nil
+	return fds, nil
 }
 
 // close ends the observation. The caller holds the group's mu.
@@ -379,7 +401,7 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 	e.g.peak.see(usage)
 	if usage < e.watch.limit {
 		e.watch.calm()
-		return e.watch.quiet(usage), e.sampled || e.watch.near(usage)
+		return e.watch.quiet(usage), e.sampled.Load() || e.watch.near(usage)
 	}
 	usage, st, err := e.g.readMemory()
 	if err != nil {
@@ -401,7 +423,7 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 // of several things, and after.
 func (w *watcher) kernelKilled(e *entry) bool {
 	told := e.oomTold.Swap(false)
-	if !told && !e.deaf {
+	if !told && !e.deaf.Load() {
 		return false
 	}
 	n, err := e.g.kernelKills()
