@@ -44,6 +44,7 @@ type archive struct {
 	dirs  []string // parents before children, without the root
 	files []*entry
 	links []*entry
+	limit int64 // bytes that may come out of it
 }
 
 // entry is a regular file, or a symbolic link.
@@ -73,8 +74,9 @@ func (b *budgetReader) ReadAt(p []byte, off int64) (int, error) {
 	return b.r.ReadAt(p, off)
 }
 
-// readArchive reads and checks the directory of a zip archive.
-func readArchive(r io.ReaderAt, size int64) (*archive, error) {
+// readArchive reads and checks the directory of a zip archive, out of which no
+// more than limit bytes may come.
+func readArchive(r io.ReaderAt, size, limit int64) (*archive, error) {
 	if size == 0 {
 		return nil, refuse(msgEmpty, nil)
 	}
@@ -87,7 +89,7 @@ func readArchive(r io.ReaderAt, size int64) (*archive, error) {
 	if len(z.File) == 0 {
 		return nil, refuse(msgEmpty, nil)
 	}
-	a := &archive{}
+	a := &archive{limit: limit}
 	tree := map[string]kind{"": isDir}
 	for _, f := range z.File {
 		if err := a.add(tree, f); err != nil {

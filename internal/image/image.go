@@ -72,7 +72,7 @@ func tooLarge() error {
 // with AWS's message when the archive is to blame. Sizes are counted while
 // inflating, not believed, and inflating stops at the limit.
 func Inspect(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
-	a, err := readArchive(r, size)
+	a, err := readArchive(r, size, firn.MaxUnzippedBytes)
 	if err != nil {
 		return Info{}, err
 	}

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/firn-run/firn"
 )
 
 const (
@@ -25,10 +23,10 @@ type onlyWriter struct{ io.Writer }
 
 // inflate reads every file and hands its content to consume, several at a
 // time, each with a buffer to use. It stops at the first error, and when
-// firn.MaxUnzippedBytes have come out altogether, whatever the archive
-// claimed. It returns the bytes.
+// the archive's limit has come out altogether, whatever it claimed. It returns
+// the bytes.
 func (a *archive) inflate(ctx context.Context, consume func(e *entry, content io.Reader, buf []byte) error) (int64, error) {
-	var total atomic.Int64
+	var total atomic.Int64 // of all entries together
 	for _, l := range a.links {
 		total.Add(int64(len(l.target)))
 	}
@@ -49,7 +47,7 @@ func (a *archive) inflate(ctx context.Context, consume func(e *entry, content io
 		group.Go(func() error {
 			buf := make([]byte, inflateBuffer)
 			for e := range next {
-				if err := e.inflate(ctx, &total, func(r io.Reader) error { return consume(e, r, buf) }); err != nil {
+				if err := e.inflate(&countingReader{ctx: ctx, total: &total, limit: a.limit}, func(r io.Reader) error { return consume(e, r, buf) }); err != nil {
 					return err
 				}
 			}
@@ -62,21 +60,21 @@ func (a *archive) inflate(ctx context.Context, consume func(e *entry, content io
 	return total.Load(), nil
 }
 
-// inflate runs consume on the content of e. Errors of reading blame the
-// archive, those of consume are passed on.
-func (e *entry) inflate(ctx context.Context, total *atomic.Int64, consume func(io.Reader) error) error {
+// inflate runs consume on the content of e, read through r. Errors of reading
+// blame the archive, those of consume are passed on.
+func (e *entry) inflate(r *countingReader, consume func(io.Reader) error) error {
 	content, err := e.zip.Open()
 	if err != nil {
 		return notZip("entry %.200q: %w", e.name, err)
 	}
 	defer func() { _ = content.Close() }()
-	r := &countingReader{ctx: ctx, r: content, total: total}
+	r.r = content
 	err = consume(r)
 	switch {
 	case r.over:
 		return tooLarge()
-	case ctx.Err() != nil:
-		return ctx.Err()
+	case r.ctx.Err() != nil:
+		return r.ctx.Err()
 	case r.err != nil:
 		return notZip("entry %.200q: %w", e.name, r.err)
 	}
@@ -88,6 +86,7 @@ type countingReader struct {
 	ctx   context.Context
 	r     io.Reader
 	total *atomic.Int64
+	limit int64
 	over  bool
 	err   error // of reading, but for io.EOF
 }
@@ -97,7 +96,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.r.Read(p)
-	if c.total.Add(int64(n)) > firn.MaxUnzippedBytes {
+	if c.total.Add(int64(n)) > c.limit {
 		c.over = true
 		return 0, errors.New("too large")
 	}

@@ -124,7 +124,7 @@ func (s *Store) checkMerged(ctx context.Context, target string) (m marker, err e
 	if err != nil {
 		return marker{}, err
 	}
-	if m.Bytes > firn.MaxUnzippedBytes {
+	if m.Bytes > s.limit {
 		return marker{}, tooLarge()
 	}
 	for name, to := range tree.targets {

@@ -50,6 +50,7 @@ type Store struct {
 	log    *slog.Logger
 	root   *os.Root // of dir; all writing goes through it
 	bootID string   // "" where the system has none
+	limit  int64    // firn.MaxUnzippedBytes
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -85,7 +86,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	s := &Store{
-		dir: dir, blobs: cfg.Blobs, log: cfg.Logger, root: root,
+		dir: dir, blobs: cfg.Blobs, log: cfg.Logger, root: root, limit: firn.MaxUnzippedBytes,
 		slots: make(chan struct{}, maxUnpacking),
 		ready: make(map[string]bool),
 	}
@@ -407,7 +408,7 @@ func (s *Store) unpack(ctx context.Context, tmp string, d firn.Digest) (marker, 
 		return marker{}, err
 	}
 	defer func() { _ = blob.Close() }()
-	a, err := readArchive(blob, size)
+	a, err := readArchive(blob, size, s.limit)
 	if err != nil {
 		return marker{}, err
 	}

@@ -207,6 +207,7 @@ func TestFunctionCancelled(t *testing.T) {
 
 func TestFunctionErrors(t *testing.T) {
 	s, blobs := newStore(t)
+	s.limit = 1 << 20
 	unknown := firn.Digest(strings.Repeat("0", 64))
 	if _, err := s.Function(t.Context(), unknown); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("unknown digest: %v", err)
@@ -221,7 +222,7 @@ func TestFunctionErrors(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"no zip":      []byte("no zip"),
-		"too large":   bomb(t, 200<<20, 60<<20),
+		"too large":   bomb(t, 600<<10, 600<<10),
 		"late damage": append(makeZip(t, item{name: "a", body: "fine"})[:20], 'x'),
 		"escape":      makeZip(t, item{name: "a"}, item{name: "../b"}),
 	} {
@@ -319,6 +320,21 @@ func TestLayersRefuseLinksThatEscapeTogether(t *testing.T) {
 	})
 	if firn.KindOf(err) != firn.InvalidParameterValue || !errors.Is(err, errEscapes) {
 		t.Errorf("%v, want %v", err, errEscapes)
+	}
+}
+
+// The limit holds for the layers together, too.
+func TestLayersTooLargeTogether(t *testing.T) {
+	s, blobs := newStore(t)
+	s.limit = 1 << 20
+	one := blobs.put(t, makeZip(t, item{name: "a", body: strings.Repeat("a", 600<<10)}))
+	two := blobs.put(t, makeZip(t, item{name: "b", body: strings.Repeat("b", 600<<10)}))
+	if _, err := s.Layers(t.Context(), []firn.Digest{one, two}); firn.KindOf(err) != firn.InvalidParameterValue {
+		t.Errorf("%v, want a Fault", err)
+	}
+	same := blobs.put(t, makeZip(t, item{name: "a", body: strings.Repeat("c", 600<<10)}))
+	if _, err := s.Layers(t.Context(), []firn.Digest{one, same}); err != nil {
+		t.Errorf("one file over the other: %v", err)
 	}
 }
 
@@ -595,7 +611,7 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer func() { _ = root.Close() }()
-		a, err := readArchive(bytes.NewReader(data), int64(len(data)))
+		a, err := readArchive(bytes.NewReader(data), int64(len(data)), firn.MaxUnzippedBytes)
 		var m marker
 		if err == nil {
 			m, err = a.write(t.Context(), root)
@@ -666,7 +682,7 @@ func BenchmarkUnpack(b *testing.B) {
 	}
 	data := makeZip(b, items...)
 	s := openStore(b, b.TempDir(), blobs)
-	a, err := readArchive(bytes.NewReader(data), int64(len(data)))
+	a, err := readArchive(bytes.NewReader(data), int64(len(data)), firn.MaxUnzippedBytes)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -19,8 +19,10 @@
 // recognises it by a tag: the soft limit RLIMIT_LOCKS, which Linux has not
 // enforced since 2.4.25, is inherited by every descendant and stays readable
 // until the process is reaped. The tag also names the backend's directory, so
-// that New can end what a killed firn has left there. Elsewhere a process that
-// calls setsid escapes Freeze, Reset and Close.
+// that New can end what a killed firn has left there. A program is held at its
+// first instruction until it carries the tag. Orphans of other children of firn
+// come to firn as well and are left alone. Elsewhere a process that calls setsid
+// escapes Freeze, Reset and Close.
 //
 // # What it does not do
 //

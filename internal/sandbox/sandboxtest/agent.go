@@ -72,6 +72,8 @@ func agent(args []string) int {
 		return agentBeat(arg(0), arg(1), true)
 	case "between": // the middle of a double fork
 		return detach(args)
+	case "run":
+		return agentRun(arg(0), arg(1))
 	case "hog":
 		touch(number)
 		select {}
@@ -220,6 +222,26 @@ func daemonise(args ...string) (pid int, err error) {
 		return 0, err
 	}
 	return strconv.Atoi(strings.TrimSpace(string(out)))
+}
+
+// agentRun runs from being killed: it says hello, passes the torch to a child in
+// a session of its own, and ends; n times at most.
+func agentRun(addr, n string) int {
+	left, _ := strconv.Atoi(n)
+	conn, err := net.Dial("tcp", addr)
+	if err == nil {
+		_, err = io.WriteString(conn, "runner\n")
+		_ = conn.Close()
+	}
+	if err != nil || left == 0 {
+		return agentFailed
+	}
+	cmd := child("run", addr, strconv.Itoa(left-1))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return agentFailed
+	}
+	return 0
 }
 
 // touch takes n MiB of memory and writes to every page.

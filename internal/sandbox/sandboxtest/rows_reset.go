@@ -3,6 +3,7 @@ package sandboxtest
 import (
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/firn-run/firn/internal/sandbox"
 )
@@ -12,6 +13,10 @@ func resetRows() []row {
 		{"reset kills all", "Reset ends every process, and their Exit says SIGKILL", nil, resetKills},
 		{"reset kills daemons", "a process that left its group and session is killed by Reset",
 			need("a hold on daemons", strays), resetDaemons},
+		{"reset catches a runner", "a process that hands over to a child and ends, again and again, is caught by Reset",
+			need("a hold on daemons", strays), resetRunner},
+		{"freeze catches a runner", "a process that hands over to a child and ends, again and again, is caught by Freeze",
+			need("a hold on daemons", strays), freezeRunner},
 		{"reset keeps /tmp and the listener", "/tmp, network and listener stay over a Reset", nil, resetKeeps},
 		{"reset again", "Reset of an empty sandbox, and many in a row, work", nil, resetAgain},
 		{"close kills all", "no process outlives Close, not even a daemon",
@@ -64,6 +69,54 @@ func resetDaemons(r *rig) {
 			r.Fatal(err)
 		}
 		daemon.gone()
+	}
+}
+
+// maxHops ends a runner that is not caught.
+const maxHops = "20000"
+
+// running starts a runner and waits until it has handed over some times.
+func (b *box) running() {
+	b.rig.Helper()
+	b.start(b.command("run", b.APIAddr(), maxHops))
+	for range 5 {
+		_ = b.expect("runner").conn.Close()
+	}
+}
+
+// caught waits until no more hellos come.
+func (b *box) caught() {
+	b.rig.Helper()
+	for end := time.Now().Add(b.rig.cfg.Patience); time.Now().Before(end); {
+		select {
+		case p := <-b.queue("runner"):
+			_ = p.conn.Close()
+		case <-time.After(quietTime):
+			return
+		}
+	}
+	b.rig.Fatal("the runner is still on its way")
+}
+
+func resetRunner(r *rig) {
+	b := r.create(nil)
+	for range 3 {
+		b.running()
+		if err := b.Reset(r.context()); err != nil {
+			r.Fatal(err)
+		}
+		b.caught()
+	}
+}
+
+func freezeRunner(r *rig) {
+	b := r.create(nil)
+	b.running()
+	for range 3 {
+		b.freeze()
+		b.caught()
+		b.thaw()
+		_ = b.expect("runner").conn.Close()
 	}
 }
 
