@@ -52,8 +52,12 @@ func siblings() [][2]string {
 
 // testOnly are packages that only tests may import.
 func testOnly(pkg string) bool {
-	base := pkg[strings.LastIndex(pkg, "/")+1:]
-	return strings.HasSuffix(base, "test") || pkg == "internal/require" || pkg == "internal/sandbox/linux/guest"
+	for element := range strings.SplitSeq(pkg, "/") {
+		if strings.HasSuffix(element, "test") {
+			return true
+		}
+	}
+	return pkg == "internal/require" || pkg == "internal/sandbox/linux/guest"
 }
 
 // folder finds the entry of layers for a package.
@@ -104,8 +108,8 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"modernc.org/sqlite": {"internal/state"},
 		"database/sql":       {"internal/state"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "bench"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "bench"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "bench", "examples"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "bench", "examples"},
 		"github.com/aws/aws-sdk-go-v2/service/lambda/schemas": {"internal/awswire"},
 		"github.com/aws/smithy-go":                            {"internal/awswire", "internal/control"},
 		"golang.org/x/sys":                                    {"internal/sandbox", "cmd/firn-init"},

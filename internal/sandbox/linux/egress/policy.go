@@ -117,17 +117,17 @@ func globalUnicast6() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20}), 3)
 }
 
-func block6(a, b, c, d byte, bits int, what string) reserved {
-	return reserved{netip.PrefixFrom(netip.AddrFrom16([16]byte{a, b, c, d}), bits), what}
+func block6(first [4]byte, bits int, what string) reserved {
+	return reserved{netip.PrefixFrom(netip.AddrFrom16([16]byte{first[0], first[1], first[2], first[3]}), bits), what}
 }
 
 // special6 is what IANA's IPv6 special-purpose registry holds inside of
 // globalUnicast6. Teredo and 6to4 carry IPv4 addresses within them.
 func special6() []reserved {
 	return []reserved{
-		block6(0x20, 0x01, 0x00, 0x00, 23, "protocol assignments, Teredo"),
-		block6(0x20, 0x01, 0x0d, 0xb8, 32, "documentation"),
-		block6(0x20, 0x02, 0x00, 0x00, 16, "6to4"),
-		block6(0x3f, 0xff, 0x00, 0x00, 20, "documentation"),
+		block6([4]byte{0x20, 0x01, 0x00, 0x00}, 23, "protocol assignments, Teredo"),
+		block6([4]byte{0x20, 0x01, 0x0d, 0xb8}, 32, "documentation"),
+		block6([4]byte{0x20, 0x02, 0x00, 0x00}, 16, "6to4"),
+		block6([4]byte{0x3f, 0xff, 0x00, 0x00}, 20, "documentation"),
 	}
 }

@@ -250,7 +250,7 @@ func TestResetsPassBothWays(t *testing.T) {
 							ended <- err
 							return
 						}
-						time.Sleep(time.Millisecond) // a slow server, not a synchronisation
+						time.Sleep(time.Millisecond) // archtest:sleep a slow server, not a synchronisation
 					}
 				}
 				_, err := c.Read(make([]byte, 1))
