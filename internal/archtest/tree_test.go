@@ -52,7 +52,7 @@ func tree(t *testing.T) []*source {
 			return err
 		}
 		if d.IsDir() {
-			if base := d.Name(); rel != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "bin") {
+			if base := d.Name(); rel != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "bin" || base == "tools") {
 				return filepath.SkipDir
 			}
 			return nil
