@@ -92,6 +92,11 @@ func runtimeMain() int {
 		c.do("POST", "/2018-06-01/runtime/init/error", map[string]string{"Lambda-Runtime-Function-Error-Type": "Runtime.ImportModuleError"},
 			[]byte(`{"errorMessage":"no module","errorType":"Runtime.ImportModuleError"}`))
 		return 1
+	case "flood":
+		line := []byte(strings.Repeat("y", 999) + "\n")
+		for range 64 << 10 {
+			os.Stdout.Write(line)
+		}
 	case "internal":
 		resp, _, err := c.do("POST", "/2020-01-01/extension/register", map[string]string{"Lambda-Extension-Name": "inside"}, []byte(`{"events":[]}`))
 		if err != nil {
@@ -174,6 +179,8 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 		answer = fmt.Appendf(nil, "%d %s", resp.StatusCode, p)
 	case "overtake":
 		overtake(id)
+	case "garbage":
+		garbage()
 	}
 	resp, p, err := c.do("POST", invocation+"/response", map[string]string{"Content-Type": "application/test"}, answer)
 	if err != nil {
@@ -230,6 +237,30 @@ func overtake(string) {
 		panic(err)
 	}
 	fmt.Fprint(conn, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+// garbage opens connections of every bad kind, and leaves them.
+func garbage() {
+	for i := range 300 {
+		conn, err := net.Dial("tcp", os.Getenv("AWS_LAMBDA_RUNTIME_API"))
+		if err != nil {
+			panic(err)
+		}
+		switch i % 6 {
+		case 0:
+			conn.Write([]byte("\x16\x03\x01garbage\r\n\r\n"))
+		case 1:
+			conn.Write([]byte("POST /2018-06-01/runtime/invocation/x/error HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf"))
+		case 2:
+			conn.Write([]byte("GET /half a request"))
+		case 3:
+			conn.Write([]byte("GET /2020-01-01/extension/event/next HTTP/1.1\r\nHost: x\r\nLambda-Extension-Identifier: 0b8a1b0e-7f0f-4f5c-9a67-6e5f5f6a7b8c\r\n\r\n"))
+		case 4:
+			conn.Write([]byte("POST /2020-01-01/extension/register HTTP/1.1\r\nHost: x\r\nLambda-Extension-Name: late\r\nContent-Length: 1\r\n\r\n{"))
+		case 5:
+			conn.Close()
+		}
+	}
 }
 
 func extensionMain(name string) int {

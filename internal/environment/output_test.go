@@ -1,0 +1,85 @@
+package environment
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/firn-run/firn/internal/lifecycle"
+	"github.com/firn-run/firn/internal/telemetry"
+)
+
+// lines is a sink that keeps the texts.
+type lines struct {
+	nowhere
+	texts []string
+}
+
+func (l *lines) Line(_ *telemetry.Source, line telemetry.Line) {
+	l.texts = append(l.texts, string(line.Text))
+}
+
+func newOutput() (*output, *lines) {
+	l := &lines{}
+	return &output{sink: l, source: &telemetry.Source{}, now: time.Now}, l
+}
+
+func TestLongLinesAreSplit(t *testing.T) {
+	o, l := newOutput()
+	s := o.stream("")
+	for chunk := range slices.Chunk([]byte(strings.Repeat("x", 2*maxLineBytes+10)+"\nend"), 1000) {
+		s.write(chunk)
+	}
+	o.flushAll()
+	var sizes []int
+	for _, text := range l.texts {
+		sizes = append(sizes, len(text))
+	}
+	if want := []int{maxLineBytes, maxLineBytes, 10, 3}; !slices.Equal(sizes, want) {
+		t.Errorf("sizes %v, want %v", sizes, want)
+	}
+	if cap(s.part) > keepBytes {
+		t.Errorf("an idle stream keeps %d bytes", cap(s.part))
+	}
+}
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	o, _ := newOutput()
+	o.record("id", lifecycle.Start{RequestID: "id", Version: "1"}, true)
+	s := o.stream("")
+	for range 10_000 {
+		s.write([]byte("a line\n"))
+	}
+	s.write([]byte(strings.Repeat("l", 100_000) + "\nlast\n"))
+	if cap(o.tail) > 64<<10 {
+		t.Errorf("a tail holds %d bytes", cap(o.tail))
+	}
+	tail := o.takeTail()
+	if len(tail) != 4096 || !bytes.HasSuffix(tail, []byte("lll\nlast\n")) {
+		t.Errorf("%d bytes, ends in %q", len(tail), tail[len(tail)-20:])
+	}
+}
+
+// FuzzLines: however the output is cut into chunks, the lines are those of the
+// whole.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("a\nb\n\nc"), 1)
+	f.Add([]byte("\n\r\n"), 2)
+	f.Fuzz(func(t *testing.T, p []byte, n int) {
+		o, l := newOutput()
+		s := o.stream("")
+		for chunk := range slices.Chunk(p, max(1, min(n, 1000))) {
+			s.write(chunk)
+		}
+		o.flushAll()
+		want := strings.Split(string(p), "\n")
+		if want[len(want)-1] == "" {
+			want = want[:len(want)-1]
+		}
+		if len(p) < maxLineBytes && !slices.Equal(l.texts, want) {
+			t.Errorf("got %q, want %q", l.texts, want)
+		}
+	})
+}
