@@ -26,7 +26,7 @@ type Group struct {
 	// events is closed by Destroy, under mu.
 	events chan Event
 	frozen atomic.Bool
-	// watched is the observation of the memory, or nil.
+	// watched is the observation of the memory, or nil; ended by Destroy.
 	watched atomic.Pointer[entry]
 	// killed counts processes that this package killed for memory.
 	killed atomic.Uint64
@@ -35,7 +35,6 @@ type Group struct {
 	mu        sync.Mutex
 	limits    Limits
 	exempt    []int
-	alarm     alarm // what the kernel tells of this group; closed by Destroy
 	destroyed bool
 }
 
@@ -282,7 +281,7 @@ func (g *Group) Destroy(ctx context.Context) error {
 	g.destroyed = true
 	if first {
 		close(g.events)
-		g.alarm.close()
+		g.m.watch.disarm(g.watched.Load())
 	}
 	g.mu.Unlock()
 	if first {

@@ -506,6 +506,7 @@ func BenchmarkHotPath(b *testing.B) {
 	}{
 		{"Thaw", g.Thaw}, {"ResetPeak", g.ResetPeak}, {"Freeze", g.Freeze},
 		{"Usage", func() error { _, err := g.Usage(); return err }},
+		{"SetLimits", func() error { return g.SetLimits(Limits{MemoryBytes: 128 * mb, TmpBytes: 512 * mb, Pids: 100}) }},
 		{"SetCPU", func() error { return g.SetCPU(0.07) }},
 	} {
 		b.Run(op.name, func(b *testing.B) {

@@ -339,9 +339,7 @@ func (g *Group) setMemory(l Limits) error {
 		return ErrDestroyed
 	}
 	g.limits = l
-	g.alarm.close()
-	g.alarm = g.m.watch.arm(g, l.MemoryBytes, hard)
-	g.watched.Store(g.alarm.e)
+	g.m.watch.disarm(g.watched.Swap(g.m.watch.arm(g, l.MemoryBytes, hard)))
 	return nil
 }
 

@@ -39,31 +39,42 @@ type watcher struct {
 type entry struct {
 	g     *Group
 	watch watch // used by look only
-	// sampled is set when the kernel does not report the crossing of the
-	// limit, so that the group has to be looked at while it runs.
-	sampled atomic.Bool
 	// asleep is set when the group left active only because it is frozen.
 	asleep atomic.Bool
 	gone   atomic.Bool
 	// oomTold is set when the kernel reported an OOM, or on version 2 any
-	// memory event. deaf is set when it cannot report them.
+	// memory event.
 	oomTold atomic.Bool
-	deaf    atomic.Bool
-	next    time.Time // guarded by watcher.mu
+
+	// Guarded by watcher.mu.
+	next time.Time
+	told reports
 
 	// The rest is used by look only.
+
+	asked bool // ask was called
+	// sampled is set when the kernel does not report the crossing of the
+	// limit, so that the group has to be looked at while it runs; deaf when
+	// it does not report OOMs.
+	sampled, deaf bool
+
 	kills int64     // by the kernel, as last seen
 	fired time.Time // the last event
 	dying []int     // members killed that were still there
 }
 
-// alarm is what the kernel was asked to tell of a group.
-type alarm struct {
-	w     *watcher
-	e     *entry
-	key   int32
+// reports is what the kernel was asked to tell of a group.
+type reports struct {
+	key   int32 // in byKey; 0 is none
 	fds   []int // eventfds, version 1
 	watch int32 // inotify watch, version 2; 0 is none
+}
+
+func (r *reports) close() {
+	for _, fd := range r.fds {
+		_ = unix.Close(fd) // which also takes it out of the epoll set
+	}
+	*r = reports{}
 }
 
 // Kinds of eventfd, in the padding of the epoll event.
@@ -125,71 +136,85 @@ func (w *watcher) close() {
 	w.closeFiles()
 }
 
-// arm begins the observation of g; limit 0 means none. The caller holds g.mu
-// and keeps the alarm.
-func (w *watcher) arm(g *Group, limit, hard int64) alarm {
+// armDelay is the time from SetLimits to the first look, in which the kernel's
+// reports are asked for: it takes as long as setting the limits does, and need
+// not be on the path of a cold start.
+const armDelay = 5 * time.Millisecond
+
+// arm begins the observation of g; limit 0 means none. The caller holds g.mu.
+func (w *watcher) arm(g *Group, limit, hard int64) *entry {
 	if limit <= 0 {
-		return alarm{}
+		return nil
 	}
-	e := &entry{g: g, watch: watch{limit: limit, hard: hard}}
-	e.sampled.Store(true)
-	e.kills, _ = g.kernelKills()
+	e := &entry{g: g, watch: watch{limit: limit, hard: hard}, sampled: true, deaf: true}
+	if g.watched.Load() != nil {
+		e.kills, _ = g.kernelKills()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
-		return alarm{}
+	if !w.closed {
+		w.activateLocked(e, time.Now().Add(armDelay))
 	}
-	w.nextKey++
-	a := alarm{w: w, e: e, key: w.nextKey}
-	w.byKey[a.key] = e
-	if g.files.memory.v2 {
-		wd, err := unix.InotifyAddWatch(w.inotify, filepath.Join(g.files.memory.dir, g.files.memory.names.kills), unix.IN_MODIFY)
-		if err == nil {
-			a.watch = int32(wd)
-			w.byWatch[a.watch] = e
-		} else {
-			e.deaf.Store(true)
-			w.m.log.Warn("the kernel's memory events cannot be watched", "group", g.name, "error", err)
-		}
-	} else {
-		// The kernel waits for a grace period of its own, some 8 ms, before it
-		// answers; a function that starts should not. Until then the group
-		// is looked at.
-		e.deaf.Store(true)
-		w.wg.Go(func() { w.askV1(e, a.key, limit) })
-	}
-	// It may be above already.
-	w.activateLocked(e, time.Now())
-	return a
+	return e
 }
 
-// askV1 asks the version 1 controller to report usage crossing the limit, and
-// OOM, and hands what it opened to the alarm with the key, unless that was
-// closed meanwhile.
-func (w *watcher) askV1(e *entry, key int32, limit int64) {
-	fds, err := w.tellV1(e, key, limit)
-	g := e.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.alarm.key != key || g.alarm.e != e || err != nil {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
-		if err != nil && !e.gone.Load() {
-			w.m.log.Debug("the kernel does not tell when memory crosses the limit", "group", g.name, "error", err)
-		}
+// disarm ends the observation.
+func (w *watcher) disarm(e *entry) {
+	if e == nil {
 		return
 	}
-	g.alarm.fds = fds
-	e.deaf.Store(false)
-	e.sampled.Store(false)
+	e.gone.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.active, e)
+	if e.told.key != 0 {
+		delete(w.byKey, e.told.key)
+	}
+	if wd := e.told.watch; wd != 0 && w.byWatch[wd] == e {
+		delete(w.byWatch, wd)
+		if !w.closed {
+			_, _ = unix.InotifyRmWatch(w.inotify, uint32(wd))
+		}
+	}
+	e.told.close()
 }
 
-func (w *watcher) tellV1(e *entry, key int32, limit int64) (fds []int, err error) {
+// ask has the kernel report on e from now on. It is called once, by look.
+func (w *watcher) ask(e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.gone.Load() || w.closed {
+		return
+	}
+	f := &e.g.files.memory
+	if f.v2 {
+		wd, err := unix.InotifyAddWatch(w.inotify, filepath.Join(f.dir, f.names.kills), unix.IN_MODIFY)
+		if err != nil {
+			w.m.log.Warn("the kernel's memory events cannot be watched", "group", e.g.name, "error", err)
+			return
+		}
+		e.told.watch = int32(wd)
+		w.byWatch[e.told.watch] = e
+		e.deaf = false
+		return
+	}
+	w.nextKey++
+	e.told.key = w.nextKey
+	w.byKey[e.told.key] = e
+	if err := w.askV1Locked(e); err != nil {
+		w.m.log.Debug("the kernel does not tell when memory crosses the limit", "group", e.g.name, "error", err)
+		return
+	}
+	e.sampled, e.deaf = false, false
+}
+
+// askV1Locked asks the version 1 controller to report usage crossing the
+// limit, and OOM.
+func (w *watcher) askV1Locked(e *entry) error {
 	f := &e.g.files.memory
 	oom, err := openFile(filepath.Join(f.dir, "memory.oom_control"), unix.O_RDONLY)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer oom.Close()
 	for _, ask := range []struct {
@@ -197,44 +222,21 @@ func (w *watcher) tellV1(e *entry, key int32, limit int64) (fds []int, err error
 		args string
 	}{
 		{tellOOM, fmt.Sprint(oom.Fd())},
-		{tellUsage, fmt.Sprint(f.current.Fd(), limit)},
+		{tellUsage, fmt.Sprint(f.current.Fd(), e.watch.limit)},
 	} {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 		if err != nil {
-			return fds, err
+			return err
 		}
-		fds = append(fds, fd)
-		if err := w.add(fd, key, ask.kind); err != nil {
-			return fds, err
+		e.told.fds = append(e.told.fds, fd)
+		if err := w.add(fd, e.told.key, ask.kind); err != nil {
+			return err
 		}
 		if err := writeString(filepath.Join(f.dir, "cgroup.event_control"), fmt.Sprint(fd)+" "+ask.args); err != nil {
-			return fds, err
+			return err
 		}
 	}
-	return fds, nil
-}
-
-// close ends the observation. The caller holds the group's mu.
-func (a *alarm) close() {
-	if a.w == nil {
-		return
-	}
-	w := a.w
-	a.e.gone.Store(true)
-	w.mu.Lock()
-	delete(w.byKey, a.key)
-	delete(w.active, a.e)
-	if a.watch != 0 && w.byWatch[a.watch] == a.e {
-		delete(w.byWatch, a.watch)
-		if !w.closed {
-			_, _ = unix.InotifyRmWatch(w.inotify, uint32(a.watch))
-		}
-	}
-	w.mu.Unlock()
-	for _, fd := range a.fds {
-		_ = unix.Close(fd) // which also takes it out of the epoll set
-	}
-	*a = alarm{}
+	return nil
 }
 
 // resume has a group looked at again that was left alone while frozen. It is
@@ -389,6 +391,10 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 		}
 		e.asleep.Store(false)
 	}
+	if !e.asked {
+		e.asked = true
+		w.ask(e)
+	}
 	if w.kernelKilled(e) {
 		w.outOfMemory(e, CauseKernel, 0)
 		return minAbove, true
@@ -401,7 +407,7 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 	e.g.peak.see(usage)
 	if usage < e.watch.limit {
 		e.watch.calm()
-		return e.watch.quiet(usage), e.sampled.Load() || e.watch.near(usage)
+		return e.watch.quiet(usage), e.sampled || e.watch.near(usage)
 	}
 	usage, st, err := e.g.readMemory()
 	if err != nil {
@@ -423,7 +429,7 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 // of several things, and after.
 func (w *watcher) kernelKilled(e *entry) bool {
 	told := e.oomTold.Swap(false)
-	if !told && !e.deaf.Load() {
+	if !told && !e.deaf {
 		return false
 	}
 	n, err := e.g.kernelKills()
