@@ -170,10 +170,10 @@ type Event struct {
 
 // Feature is one thing that a host offers to sandboxes, or lacks.
 type Feature struct {
-	Name   string // "user namespaces", "cgroup v2", ...
-	OK     bool
-	Detail string // what was found
-	Fix    string // what to do when it is missing; "" when OK
+	Name   string `json:"name"` // "user namespaces", "cgroup v2", ...
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`        // what was found
+	Fix    string `json:"fix,omitempty"` // what to do when it is missing; "" when OK
 	// Needed is set when a backend cannot work without it.
-	Needed bool
+	Needed bool `json:"needed"`
 }
