@@ -65,6 +65,7 @@ func (c *conn) serve() {
 		if !c.serveRequest() {
 			return
 		}
+		c.head = head{} // it would keep a large buffer alive
 		c.releaseBig()
 	}
 }
