@@ -117,7 +117,7 @@ func owners() map[string][]string {
 		"github.com/spf13/cobra":                              {"cmd/firn"},
 		"github.com/spf13/pflag":                              {"cmd/firn"},
 		"flag":                                                {"cmd", "bench", "internal/awswire/gen", "examples"},
-		module + "/internal/sandbox/linux":                    {"internal/server", "internal/sandbox/linux", "cmd/firn-init"},
+		module + "/internal/sandbox/linux":                    {"internal/server", "internal/sandbox/linux", "cmd/firn-init", "bench"},
 		module + "/internal/sandbox/process":                  {"internal/server", "internal/sandbox/process"},
 	}
 }

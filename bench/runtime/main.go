@@ -1,0 +1,162 @@
+// Command runtime is the function that firn is measured with: a static
+// bootstrap for provided.al2023 that speaks HTTP over a bare socket, so that
+// what is measured is the platform and not the runtime. It answers with the
+// event as it came. An event {"hold":MS} makes it work until that Unix time,
+// in milliseconds, and answer with the time at which it began,
+// {"at":NANOSECONDS}.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(os.Getenv("AWS_LAMBDA_RUNTIME_API")); err != nil {
+		fmt.Fprintln(os.Stderr, "runtime:", err)
+		os.Exit(1)
+	}
+}
+
+// api is the connection to the Runtime API.
+type api struct {
+	fd   int
+	buf  []byte // what was read and not consumed is buf[r:]
+	r    int
+	head []byte // of the last response
+}
+
+func run(addr string) error {
+	a, err := dial(addr)
+	if err != nil {
+		return err
+	}
+	next := []byte("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: " + addr + "\r\n\r\n")
+	for {
+		event, err := a.exchange(next)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		id := header(a.head, "\r\nLambda-Runtime-Aws-Request-Id: ")
+		request := make([]byte, 0, 256+len(event))
+		request = append(request, "POST /2018-06-01/runtime/invocation/"...)
+		request = append(request, id...)
+		request = append(request, "/response HTTP/1.1\r\nHost: "+addr+"\r\nContent-Length: "...)
+		answer := handle(event, began)
+		request = strconv.AppendInt(request, int64(len(answer)), 10)
+		request = append(request, "\r\n\r\n"...)
+		request = append(request, answer...)
+		if _, err := a.exchange(request); err != nil {
+			return err
+		}
+	}
+}
+
+// handle is the function.
+func handle(event []byte, began time.Time) []byte {
+	if !bytes.HasPrefix(event, []byte(`{"hold":`)) {
+		return event
+	}
+	var e struct{ Hold int64 }
+	if err := json.Unmarshal(event, &e); err != nil {
+		return []byte(`{"errorMessage":"bad event"}`)
+	}
+	<-time.After(time.Until(time.UnixMilli(e.Hold)))
+	return fmt.Appendf(nil, `{"at":%d}`, began.UnixNano())
+}
+
+func dial(addr string) (*api, error) {
+	to, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if err := syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1); err != nil {
+		return nil, fmt.Errorf("no delay: %w", err)
+	}
+	return &api{fd: fd, buf: make([]byte, 0, 8<<10)}, nil
+}
+
+// exchange sends a request and returns the body of its response, valid until
+// the next call.
+func (a *api) exchange(request []byte) ([]byte, error) {
+	for len(request) > 0 {
+		n, err := syscall.Write(a.fd, request)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return nil, fmt.Errorf("write: %w", err)
+		}
+		request = request[max(n, 0):]
+	}
+	a.buf, a.r = append(a.buf[:0], a.buf[a.r:]...), 0
+	for {
+		if end := bytes.Index(a.buf, []byte("\r\n\r\n")); end >= 0 {
+			return a.body(end + 4)
+		}
+		if err := a.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// body reads what follows a head of the given length.
+func (a *api) body(head int) ([]byte, error) {
+	length := 0
+	if text := header(a.buf[:head], "\r\nContent-Length: "); len(text) > 0 {
+		var err error
+		if length, err = strconv.Atoi(string(text)); err != nil {
+			return nil, fmt.Errorf("content length: %w", err)
+		}
+	}
+	if need := head + length; cap(a.buf) < need {
+		a.buf = append(make([]byte, 0, need), a.buf...)
+	}
+	for len(a.buf) < head+length {
+		if err := a.fill(); err != nil {
+			return nil, err
+		}
+	}
+	a.head, a.r = a.buf[:head], head+length
+	return a.buf[head:a.r], nil
+}
+
+func (a *api) fill() error {
+	if len(a.buf) == cap(a.buf) {
+		a.buf = append(make([]byte, 0, 2*cap(a.buf)), a.buf...)
+	}
+	n, err := syscall.Read(a.fd, a.buf[len(a.buf):cap(a.buf)])
+	switch {
+	case errors.Is(err, syscall.EINTR):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read: %w", err)
+	case n == 0:
+		return io.ErrUnexpectedEOF
+	}
+	a.buf = a.buf[:len(a.buf)+n]
+	return nil
+}
+
+// header returns the value that follows mark in a head.
+func header(head []byte, mark string) []byte {
+	i := bytes.Index(head, []byte(mark))
+	if i < 0 {
+		return nil
+	}
+	value := head[i+len(mark):]
+	return value[:bytes.IndexByte(value, '\r')]
+}
