@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("PATH", built.dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("BIN", built.dir)
 					env.Setenv("SANDBOX", sandbox)
+					env.Setenv("LATEST", "$LATEST") // scripts expand variables
 					env.Setenv("ROLE", "arn:aws:iam::123456789012:role/test")
 					return nil
 				},
@@ -57,7 +58,7 @@ func build(t *testing.T) programs {
 	t.Helper()
 	dir := t.TempDir()
 	for out, pkg := range map[string]string{
-		"firn": "../cmd/firn", "firn-init": "../cmd/firn-init", "actor": "../internal/servertest/actor",
+		"firn": "../cmd/firn", "firn-init": "../cmd/firn-init", "actor": "../internal/servertest/actor", "lambdago": "../internal/servertest/lambdago",
 		"hello": "../examples/hello", "logger": "../examples/logger",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, out), pkg)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -77,6 +78,31 @@ func perform(n int, id string, header http.Header, event []byte, o order) (resul
 				n++
 			}
 		}()
+	case "escapes":
+		return encode(escapes()), nil
+	case "survey":
+		return encode(survey()), nil
+	case "connects":
+		return encode(connects(o.Arg)), nil
+	case "leak":
+		leak(o.N)
+	case "bomb":
+		return encode(bomb()), nil
+	case "setid":
+		return encode(setID(o.Arg)), nil
+	case "shared":
+		return encode(shared()), nil
+	case "lookup":
+		addrs, err := net.LookupHost(o.Arg)
+		return encode(map[string]any{"addrs": addrs, "err": text(err)}), nil
+	case "cpu":
+		return encode(cpuTime()), nil
+	case "rude":
+		return encode(rude(o.Arg, id, o.N)), nil
+	case "hang up":
+		hangUp(id)
+	case "drop next":
+		dropNext()
 	default:
 		return nil, []byte(`{"errorMessage":"unknown order ` + o.Do + `","errorType":"TestError"}`)
 	}
@@ -184,6 +210,12 @@ func child(mode string) {
 	case "spin":
 		for {
 		}
+	case "bomb":
+		for {
+			bomb()
+		}
+	case "ids":
+		fmt.Println(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid())
 	}
 }
 
@@ -207,6 +239,23 @@ func openAll() map[string]any {
 		}
 		files = append(files, f)
 	}
+}
+
+// cpuTime is the processor time that the function and everything it has
+// started and waits for used, in microseconds: of all processes it can see.
+func cpuTime() map[string]int64 {
+	out := map[string]int64{}
+	for _, pid := range list("/proc") {
+		raw, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+		user, _ := strconv.ParseInt(fields[11], 10, 64)
+		system, _ := strconv.ParseInt(fields[12], 10, 64)
+		out[pid] = (user + system) * 10_000
+	}
+	return out
 }
 
 // fill writes n MB to a file.
