@@ -44,14 +44,16 @@ func TestColdAndWarm(t *testing.T) {
 
 func TestClaimed(t *testing.T) {
 	w := start(t, fixture{config: func(c *Config) { c.Claimed = true }})
-	time.Sleep(200 * time.Millisecond) // Init is over by now, or the test proves less
-	if len(w.ready) != 0 {
-		t.Error("ready before the invocation of who started it")
-	}
+	w.log.wait("platform.initReport init success")
 	w.invoke(command{})
-	w.waitReady()
-	if len(w.ready) != 0 {
-		t.Error("ready twice")
+	w.Shutdown()
+	<-w.Done()
+	calls := 0
+	for range w.ready {
+		calls++
+	}
+	if calls > 1 {
+		t.Errorf("OnReady was called %d times", calls)
 	}
 }
 
@@ -317,15 +319,40 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// freezing is a backend whose sandboxes tell when they are frozen.
+type freezing struct {
+	sandbox.Backend
+	frozen chan struct{}
+}
+
+func (f freezing) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
+	box, err := f.Backend.Create(ctx, spec)
+	return freezingBox{box, f.frozen}, err
+}
+
+type freezingBox struct {
+	sandbox.Sandbox
+	frozen chan struct{}
+}
+
+func (b freezingBox) Freeze() error {
+	err := b.Sandbox.Freeze()
+	b.frozen <- struct{}{}
+	return err
+}
+
 func TestFreeze(t *testing.T) {
-	w := start(t, fixture{config: func(c *Config) { c.FreezeGrace = 5 * time.Millisecond }})
-	for i := 1; i < 20; i++ {
-		if out := w.invoke(command{Do: "counter"}); string(out.Payload) != fmt.Sprint(i) {
-			t.Fatalf("got %s", out.Payload)
-		}
-		w.waitReady()
-		if i%3 == 0 {
-			time.Sleep(10 * time.Millisecond) // so that it is frozen in some rounds
+	for _, grace := range []time.Duration{0, 5 * time.Millisecond} {
+		frozen := make(chan struct{}, 100)
+		w := startOn(t, freezing{backend(t), frozen}, fixture{config: func(c *Config) { c.FreezeGrace = grace }})
+		for i := 1; i < 10; i++ {
+			if out := w.invoke(command{Do: "counter"}); string(out.Payload) != fmt.Sprint(i) {
+				t.Fatalf("got %s", out.Payload)
+			}
+			w.waitReady()
+			if i%3 == 0 { // the other rounds come before the grace is over, or not
+				<-frozen
+			}
 		}
 	}
 }

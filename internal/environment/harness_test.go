@@ -26,6 +26,25 @@ import (
 type journal struct {
 	mu      sync.Mutex
 	entries []string
+	changed chan struct{} // closed at the next entry; nil when nobody waits
+}
+
+// wait returns when s is in the journal. A test that waits in vain ends with
+// the test's own time.
+func (j *journal) wait(s string) {
+	for {
+		j.mu.Lock()
+		if slices.Contains(j.entries, s) {
+			j.mu.Unlock()
+			return
+		}
+		if j.changed == nil {
+			j.changed = make(chan struct{})
+		}
+		changed := j.changed
+		j.mu.Unlock()
+		<-changed
+	}
 }
 
 func (j *journal) add(s string) {
@@ -33,6 +52,10 @@ func (j *journal) add(s string) {
 	defer j.mu.Unlock()
 	if len(j.entries) < 100_000 {
 		j.entries = append(j.entries, s)
+	}
+	if j.changed != nil {
+		close(j.changed)
+		j.changed = nil
 	}
 }
 

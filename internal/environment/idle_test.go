@@ -60,7 +60,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	}
 	deadline := time.Now().Add(5 * time.Second)
 	for runtime.NumGoroutine() > base && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond) // goroutines that have nothing left to do end by and by
+		time.Sleep(10 * time.Millisecond) // archtest:sleep goroutines with nothing left to do end by and by, and tell nobody
 	}
 	if n := runtime.NumGoroutine(); n > base {
 		stacks := make([]byte, 1<<20)

@@ -149,7 +149,7 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 		_, err := os.Stat(filepath.Join(os.Getenv("TMPDIR"), cmd.Arg))
 		answer = fmt.Append(nil, err == nil)
 	case "sleep":
-		time.Sleep(time.Duration(cmd.Millis) * time.Millisecond)
+		time.Sleep(time.Duration(cmd.Millis) * time.Millisecond) // archtest:sleep the function's work
 	case "exit":
 		os.Exit(cmd.Code)
 	case "panic":
@@ -192,7 +192,7 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 		resp, p, _ := c.do("POST", invocation+"/response", nil, answer)
 		fmt.Printf("second response: %d %s", resp.StatusCode, p)
 	}
-	time.Sleep(time.Duration(cmd.AfterMS) * time.Millisecond)
+	time.Sleep(time.Duration(cmd.AfterMS) * time.Millisecond) // its work after the answer
 	fmt.Print(cmd.After)
 }
 
@@ -293,7 +293,7 @@ func extensionMain(name string) int {
 		}
 		switch os.Getenv("EXT") {
 		case "slow":
-			time.Sleep(400 * time.Millisecond)
+			time.Sleep(400 * time.Millisecond) // the extension's work
 			fmt.Printf("%s worked\n", name)
 		case "crash":
 			return 5
