@@ -1,3 +1,5 @@
+//go:build linux
+
 package cgroup
 
 import (
@@ -6,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -304,6 +307,33 @@ func TestLivePids(t *testing.T) {
 	}
 	p.wait()
 	until(t, "children dead", func() bool { return len(g.Pids()) == 0 })
+}
+
+// Processes that fork all the time do not escape, and init lives on.
+func TestLiveForkBomb(t *testing.T) {
+	m := live(t)
+	require.Feature(t, "cgroup", m.Can().Pids && m.Can().CPU, "no pids or cpu controller: "+m.host.describe())
+	g := liveGroup(t, m)
+	initial := start(t, g, "sleep")
+	g.Exempt(initial.pid())
+	bomb := start(t, g, "obey")
+	if err := errors.Join(g.SetLimits(Limits{Pids: 80}), g.SetCPU(0.5)); err != nil {
+		t.Fatal(err)
+	}
+	bomb.say("bomb")
+	until(t, "many processes", func() bool { return len(g.Pids()) > 30 })
+	killed := g.killForMemory()
+	if len(killed) < 30 {
+		t.Errorf("killed %d", len(killed))
+	}
+	until(t, "all but init dead", func() bool { return len(g.Pids()) <= 1 })
+	if got := g.Pids(); !slices.Equal(got, []int{initial.pid()}) {
+		t.Errorf("left: %v, want init, %d", got, initial.pid())
+	}
+	if n, err := g.OOMKills(); m.Can().Memory && (n != uint64(len(killed)) || err != nil) {
+		t.Errorf("OOMKills = %d, %v after %d", n, err, len(killed))
+	}
+	bomb.wait()
 }
 
 func TestLiveCPU(t *testing.T) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package cgroup
 
 import (
@@ -5,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -25,6 +28,7 @@ import (
 const (
 	envInside = "FIRN_TEST_INSIDE" // set in the copy with its own PID namespace
 	envHelper = "FIRN_TEST_HELPER" // what this copy is to do instead of testing
+	envV1     = "FIRN_TEST_V1"     // set in the copy that uses version 1 alone
 	envGuest  = "FIRN_TEST_GUEST"  // set in a virtual machine
 )
 
@@ -34,6 +38,9 @@ const (
 func TestMain(m *testing.M) {
 	if what := os.Getenv(envHelper); what != "" {
 		os.Exit(helper(what, os.Args[1:]))
+	}
+	if os.Getenv(envV1) != "" {
+		os.Exit(m.Run())
 	}
 	if os.Getenv(envInside) != "" {
 		err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
@@ -75,7 +82,7 @@ func TestMain(m *testing.M) {
 func live(t *testing.T) *Manager {
 	t.Helper()
 	require.Feature(t, "root", os.Getenv(envInside) != "", "the test binary could not be started in a PID namespace of its own")
-	m, err := NewManager(Config{Name: "test", Logger: testLogger(t)})
+	m, err := NewManager(testConfig(testLogger(t)))
 	require.Feature(t, "cgroup", !errors.Is(err, ErrUnavailable), fmt.Sprint(err))
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +99,36 @@ func live(t *testing.T) *Manager {
 		}
 	})
 	return m
+}
+
+// testConfig is the configuration of live tests. In the copy that envV1 makes
+// the cgroup2 mount of a hybrid host is not seen.
+func testConfig(log *slog.Logger) Config {
+	cfg := Config{Name: "test", Logger: log}
+	if h, err := Detect(); err == nil && os.Getenv(envV1) != "" {
+		h.unified, h.base = nil, base{}
+		h.setMode()
+		h.estimate()
+		cfg.Host = &h
+	}
+	return cfg
+}
+
+// TestPureV1 runs the live tests once more as on a host without cgroup2.
+func TestPureV1(t *testing.T) {
+	h, err := Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	require.Feature(t, "cgroup v1", h.v1("memory") != nil && h.v1("freezer") != nil, h.describe())
+	require.Feature(t, "root", os.Getenv(envInside) != "", "the test binary could not be started in a PID namespace of its own")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestLive", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), envV1+"=1")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func liveGroup(t *testing.T, m *Manager) *Group {
@@ -236,13 +273,23 @@ func obey() int {
 			}
 			held = nil
 		case "write": // a file of 48 MB
-			if err := os.WriteFile(arg, make([]byte, 48<<20), 0o600); err != nil {
+			f, err := os.Create(arg)
+			for range 48 {
+				if err == nil {
+					_, err = f.Write(make([]byte, 1<<20))
+				}
+			}
+			if err != nil || f.Close() != nil {
 				fmt.Println(err)
 				continue
 			}
 		case "fork": // n sleeping children
 			fmt.Println("failed", forkSleepers(n))
 			continue
+		case "bomb": // every process makes more, as fast as it can
+			for {
+				_, _, _ = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+			}
 		case "spin":
 			for end := time.Now().Add(time.Duration(n) * time.Millisecond); time.Now().Before(end); {
 			}
@@ -293,7 +340,7 @@ func forkSleepers(n int) (failed int) {
 // ownerHelper is a firn that makes a group with a process in it and waits to
 // be killed.
 func ownerHelper([]string) int {
-	m, err := NewManager(Config{Name: "test"})
+	m, err := NewManager(testConfig(nil))
 	if err != nil {
 		fmt.Println("error", err)
 		return 1

@@ -1,3 +1,5 @@
+//go:build linux
+
 package cgroup
 
 import (
@@ -5,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,6 +103,9 @@ func NewManager(cfg Config) (*Manager, error) {
 	if err != nil {
 		_ = m.Close()
 		return nil, err
+	}
+	for _, c := range slices.Sorted(maps.Keys(m.missing)) {
+		m.log.Warn("a controller cannot be used", "controller", c, "error", m.missing[c])
 	}
 	return m, nil
 }

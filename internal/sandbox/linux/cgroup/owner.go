@@ -1,3 +1,5 @@
+//go:build linux
+
 package cgroup
 
 import (
@@ -117,7 +119,7 @@ func findOrphans(mounts []string, me owner, exclusive bool, proc string) []strin
 		top := strings.Count(filepath.Clean(mount), "/")
 		_ = filepath.WalkDir(mount, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
-				return nil //nolint:nilerr // groups vanish while we look
+				return nil // groups vanish while we look
 			}
 			seen++
 			if seen > orphanDirs {

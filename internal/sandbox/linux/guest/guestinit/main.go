@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command guestinit is process 1 of the test guest: it makes an ordinary
 // Linux system out of the kernel's first root directory, runs one command,
 // reports how it ended, and stops the machine. See package guest.
