@@ -146,6 +146,7 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*environmen
 		Version: v,
 		TaskDir: taskDir,
 		OptDir:  optDir,
+		Claimed: true, // by the invocation that made it necessary
 		OnReady: func(env *environment.Environment, _ bool) { f.ready(m, env) },
 		OnEnded: func(*environment.Environment) {
 			if m.pool.remove(m) {
