@@ -319,6 +319,20 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// The tail does not hold back an answer while the runtime works on.
+func TestLogTailDoesNotWaitForEver(t *testing.T) {
+	w := start(t, fixture{})
+	w.waitReady()
+	began := time.Now()
+	out := w.invoke(command{Print: "x\n", AfterMS: 2500}, tail)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the answer took %v", took)
+	}
+	if got := plain(out.LogTail); got != "START RequestId: ID Version: $LATEST\nx\n" {
+		t.Errorf("tail: %q", got)
+	}
+}
+
 // freezing is a backend whose sandboxes tell when they are frozen.
 type freezing struct {
 	sandbox.Backend
