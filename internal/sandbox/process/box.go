@@ -25,7 +25,7 @@ const (
 	killPause = time.Millisecond
 	// freezeRounds bounds the search for processes that fork while Freeze
 	// stops them. Each round stops all that it finds.
-	freezeRounds = 16
+	freezeRounds = 256
 )
 
 // box is one sandbox.
@@ -121,17 +121,27 @@ func (s *box) Freeze() error {
 	}
 	s.frozen = true
 	s.signalGroupsLocked(syscall.SIGSTOP)
+	ended := make(map[int]bool)
 	for range freezeRounds {
-		found := false
-		for _, m := range s.membersLocked(false) {
-			if _, known := s.strays[m.pid]; known || m.zombie || s.procs[m.group] != nil {
+		members, vanished := s.membersLocked(false)
+		settled := vanished == 0
+		for _, m := range members {
+			if m.zombie {
+				// What ended a moment ago may have left a child behind that
+				// this round has missed.
+				settled = settled && ended[m.pid]
+				ended[m.pid] = true
+				s.reapedLocked(m)
 				continue
 			}
-			found = true
+			if _, known := s.strays[m.pid]; known || s.procs[m.group] != nil {
+				continue
+			}
+			settled = false
 			s.strays[m.pid] = struct{}{}
 			_ = syscall.Kill(m.pid, syscall.SIGSTOP) // it may have ended
 		}
-		if !found {
+		if settled {
 			break
 		}
 	}
@@ -177,7 +187,7 @@ func (s *box) signalGroupsLocked(sig syscall.Signal) {
 
 // membersLocked lists the processes of the sandbox. With thorough it reads the
 // whole process table, which misses nothing; without, only firn's descendants.
-func (s *box) membersLocked(thorough bool) []member {
+func (s *box) membersLocked(thorough bool) (found []member, vanished int) {
 	return s.backend.host.members(s.tag, func(pid int) bool { return s.procs[pid] != nil }, thorough)
 }
 
@@ -230,16 +240,22 @@ func (s *box) killAll(ctx context.Context) error {
 }
 
 // killRound kills all that it sees, reaps what has ended, and returns the
-// started processes that have not been waited for and the number of others.
+// started processes that have not been waited for and the number of others
+// that were there.
 func (s *box) killRound(thorough bool) (procs []*process, alive int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.signalGroupsLocked(syscall.SIGKILL)
-	for _, m := range s.membersLocked(thorough) {
-		if s.procs[m.pid] != nil || s.reapedLocked(m) {
+	members, vanished := s.membersLocked(thorough)
+	alive = vanished // not alive, but a reason to look again, as is an ended one
+	for _, m := range members {
+		if s.procs[m.pid] != nil {
 			continue
 		}
 		alive++
+		if s.reapedLocked(m) {
+			continue
+		}
 		_ = syscall.Kill(m.pid, syscall.SIGKILL) // it may have ended
 	}
 	alive += len(s.groups)
@@ -311,7 +327,7 @@ func (s *box) sample() {
 		return
 	}
 	limit := int64(s.spec.MemoryMB) * firn.MiB
-	members := s.membersLocked(false)
+	members, _ := s.membersLocked(false)
 	current := s.tallyLocked(members)
 	if limit <= 0 || current <= limit {
 		return
@@ -359,7 +375,7 @@ func (s *box) Usage() (sandbox.Usage, error) {
 	if s.closed {
 		return sandbox.Usage{}, sandbox.ErrClosed
 	}
-	members := s.membersLocked(false)
+	members, _ := s.membersLocked(false)
 	current := s.tallyLocked(members)
 	u := sandbox.Usage{Current: current, CPUTime: s.ended}
 	var highest int64
@@ -378,7 +394,7 @@ func (s *box) ResetPeak() error {
 	if s.closed {
 		return sandbox.ErrClosed
 	}
-	members := s.membersLocked(false)
+	members, _ := s.membersLocked(false)
 	s.peak = 0
 	s.tallyLocked(members)
 	for _, m := range members {

@@ -149,17 +149,19 @@ func tagOf(pid int) tag {
 	return tag(lim.Cur)
 }
 
-// members lists the processes that carry t or descend from a started one.
-func (h *host) members(t tag, started func(pid int) bool, thorough bool) []member {
-	var found []member
+// members lists the processes that carry t or descend from a started one, and
+// how many have vanished while it looked: their children may have been missed.
+func (h *host) members(t tag, started func(pid int) bool, thorough bool) (found []member, vanished int) {
 	seen := map[int]bool{}
 	add := func(pid int) {
 		if seen[pid] {
 			return
 		}
+		seen[pid] = true
 		if m, ok := h.stat(pid); ok {
-			seen[pid] = true
 			found = append(found, m)
+		} else {
+			vanished++
 		}
 	}
 	for _, pid := range childrenOf(h.self) {
@@ -179,7 +181,7 @@ func (h *host) members(t tag, started func(pid int) bool, thorough bool) []membe
 			add(pid)
 		}
 	}
-	return found
+	return found, vanished
 }
 
 // childrenOf reads the children of every thread of pid.

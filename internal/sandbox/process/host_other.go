@@ -47,10 +47,10 @@ func (h *host) launch(job spawnJob) (*os.Process, error) {
 	return p, err
 }
 
-func (h *host) adopt(int, tag)                             {}
-func (h *host) members(tag, func(int) bool, bool) []member { return nil }
-func (h *host) reap(int) (time.Duration, bool)             { return 0, false }
-func (h *host) proportional([]member) int64                { return 0 }
-func (h *host) highest(member) int64                       { return 0 }
-func (h *host) resetHighest(int)                           {}
-func (h *host) killLeftovers() int                         { return 0 }
+func (h *host) adopt(int, tag)                                    {}
+func (h *host) members(tag, func(int) bool, bool) ([]member, int) { return nil, 0 }
+func (h *host) reap(int) (time.Duration, bool)                    { return 0, false }
+func (h *host) proportional([]member) int64                       { return 0 }
+func (h *host) highest(member) int64                              { return 0 }
+func (h *host) resetHighest(int)                                  {}
+func (h *host) killLeftovers() int                                { return 0 }
