@@ -4,8 +4,11 @@ package linux
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -70,4 +73,37 @@ func shell(t testing.TB, s sandbox.Sandbox, script string) (string, sandbox.Exit
 		t.Fatalf("the script does not end: %s", script)
 	}
 	return out.String(), p.Exit()
+}
+
+// runInside runs the hostile function from the task directory.
+func runInside(t *testing.T, s sandbox.Sandbox, task string, port int) findings {
+	t.Helper()
+	copyFile(t, "/proc/self/exe", filepath.Join(task, "inside"))
+	// Were it not inert, it would run as the sandbox's root.
+	if err := os.Chmod(filepath.Join(task, "inside"), 0o755|os.ModeSetuid|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := s.Start(t.Context(), sandbox.Command{
+		Path: "/var/task/inside", Args: []string{"inside"}, Dir: "/var/task", Stdout: w, Stderr: w,
+		Env: []string{insideVariable + "=127.0.0.1:" + strconv.Itoa(port)},
+	})
+	_ = w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	var f findings
+	if err := json.Unmarshal(out, &f); err != nil {
+		t.Fatalf("%v: %q, %+v", err, out, p.Exit())
+	}
+	return f
 }
