@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/sandbox/linux"
@@ -14,7 +15,7 @@ import (
 func (s *Server) openBackend(ctx context.Context) (sandbox.Backend, error) {
 	switch s.cfg.Sandbox {
 	case "process":
-		return process.New(process.Config{Logger: s.cfg.Logger.With("component", "sandbox")})
+		return process.New(process.Config{Dir: filepath.Join(s.cfg.DataDir, "process"), Logger: s.cfg.Logger.With("component", "sandbox")})
 	case "linux":
 		return linux.New(ctx, linux.Config{
 			InitPath: s.cfg.InitPath, PoolSize: max(s.cfg.PoolSize, 0), Network: s.cfg.Network,
