@@ -364,6 +364,10 @@ func ownerHelper([]string) int {
 		fmt.Println("error", err)
 		return 1
 	}
+	if err := g.Freeze(); err != nil { // the hardest to remove
+		fmt.Println("error", err)
+		return 1
+	}
 	fmt.Println("ready")
 	fmt.Println(filepath.Base(m.lay.dirs[0]), c.Process.Pid)
 	_, _ = io.Copy(io.Discard, os.Stdin)

@@ -126,7 +126,15 @@ func (m *Manager) removeOrphans(me owner, exclusive bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), orphanTime)
 	defer cancel()
-	for _, dir := range findOrphans(mounts, me, exclusive, m.host.proc) {
+	orphans := slices.DeleteFunc(findOrphans(mounts, me, exclusive, m.host.proc), holdsSelf)
+	// First all are killed, in every tree: a process that is frozen in one
+	// of version 1 keeps its groups in the others from being removed.
+	for _, dir := range orphans {
+		for _, d := range subtree(dir) {
+			killDir(d)
+		}
+	}
+	for _, dir := range orphans {
 		if err := removeTree(ctx, dir); err != nil {
 			m.log.Warn("control group of a dead process could not be removed", "dir", dir, "error", err)
 			continue

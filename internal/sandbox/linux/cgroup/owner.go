@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,17 +141,14 @@ func findOrphans(mounts []string, me owner, exclusive bool, proc string) []strin
 	return out
 }
 
-// removeTree kills what is in dir and below and removes it. It leaves dir
-// alone when this very process is inside.
+// holdsSelf reports whether this very process is in dir or below.
+func holdsSelf(dir string) bool {
+	return slices.ContainsFunc(subtree(dir), func(d string) bool { return slices.Contains(readPids(d), os.Getpid()) })
+}
+
+// removeTree kills what is in dir and below and removes it.
 func removeTree(ctx context.Context, dir string) error {
 	dirs := subtree(dir)
-	for _, d := range dirs {
-		for _, p := range readPids(d) {
-			if p == os.Getpid() {
-				return fmt.Errorf("cgroup: %s holds this process", dir)
-			}
-		}
-	}
 	for {
 		var err error
 		for i := len(dirs) - 1; i >= 0 && err == nil; i-- {
@@ -176,14 +174,19 @@ func removeOnce(dir string) error {
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if writeString(filepath.Join(dir, "cgroup.kill"), "1") != nil {
-		killMembers(dir, nil)
-		thaw := filepath.Join(dir, "freezer.state")
-		if exists(thaw) { // a frozen process does not die on version 1
-			_ = writeString(thaw, "THAWED")
-		}
-	}
+	killDir(dir)
 	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+}
+
+// killDir kills what is directly in dir, frozen or not.
+func killDir(dir string) {
+	if writeString(filepath.Join(dir, "cgroup.kill"), "1") == nil {
+		return
+	}
+	killMembers(dir, nil)
+	if thaw := filepath.Join(dir, "freezer.state"); exists(thaw) {
+		_ = writeString(thaw, "THAWED") // a frozen process does not die on version 1
+	}
 }
 
 // subtree lists dir and the groups below, parents first.

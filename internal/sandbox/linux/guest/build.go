@@ -55,6 +55,9 @@ func RunTests(ctx context.Context, t testing.TB, tests Tests, cfg Config) Result
 	if err := goTool(ctx, "test", "-c", "-ldflags=-s -w", "-o", binary, tests.Package); err != nil {
 		t.Fatal(err)
 	}
+	if cfg.Kernel == "" {
+		cfg.Kernel = Kernels()[0]
+	}
 	files := map[string]string{"/root/tests": binary}
 	for to, from := range cfg.Files {
 		files[to] = from
