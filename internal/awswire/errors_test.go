@@ -28,17 +28,17 @@ func getFunction(m *Mux, err error) {
 
 // failWith serves one GetFunction that fails with err and returns what the
 // SDK's client makes of it.
-func failWith(t *testing.T, err error) (got error, log string) {
+func failWith(t *testing.T, err error) (log string, got error) {
 	t.Helper()
 	mux, buffer := testMux()
 	getFunction(mux, err)
 	_, got = testClient(t, mux).GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f")})
-	return got, buffer.String()
+	return buffer.String(), got
 }
 
 // TestTypedErrors: what an operation returns, the client's errors.As finds.
 func TestTypedErrors(t *testing.T) {
-	got, _ := failWith(t, fmt.Errorf("get: %w", firn.Faultf(firn.ResourceNotFound, "Function not found: %s", "arn")))
+	_, got := failWith(t, fmt.Errorf("get: %w", firn.Faultf(firn.ResourceNotFound, "Function not found: %s", "arn")))
 	missing, ok := errors.AsType[*types.ResourceNotFoundException](got)
 	if !ok || missing.ErrorMessage() != "Function not found: arn" || aws.ToString(missing.Type) != "User" {
 		t.Errorf("got %v", got)
@@ -48,20 +48,20 @@ func TestTypedErrors(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 
-	got, _ = failWith(t, &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.", Reason: "ReservedFunctionConcurrentInvocationLimitExceeded", RetryAfterSeconds: 3})
+	_, got = failWith(t, &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.", Reason: "ReservedFunctionConcurrentInvocationLimitExceeded", RetryAfterSeconds: 3})
 	throttled, ok := errors.AsType[*types.TooManyRequestsException](got)
 	if !ok || throttled.Reason != types.ThrottleReasonReservedFunctionConcurrentInvocationLimitExceeded ||
 		throttled.ErrorMessage() != "Rate Exceeded." || aws.ToString(throttled.RetryAfterSeconds) != "3" {
 		t.Errorf("got %+v", got)
 	}
 
-	got, _ = failWith(t, &types.ResourceConflictException{Message: aws.String("exists"), Type: aws.String("Other")})
+	_, got = failWith(t, &types.ResourceConflictException{Message: aws.String("exists"), Type: aws.String("Other")})
 	conflict, ok := errors.AsType[*types.ResourceConflictException](got)
 	if !ok || conflict.ErrorMessage() != "exists" || aws.ToString(conflict.Type) != "Other" {
 		t.Errorf("got %v", got)
 	}
 
-	got, _ = failWith(t, &types.TooManyRequestsException{Message: aws.String("m"), Reason: types.ThrottleReasonCallerRateLimitExceeded, RetryAfterSeconds: aws.String("7")})
+	_, got = failWith(t, &types.TooManyRequestsException{Message: aws.String("m"), Reason: types.ThrottleReasonCallerRateLimitExceeded, RetryAfterSeconds: aws.String("7")})
 	throttled, ok = errors.AsType[*types.TooManyRequestsException](got)
 	if !ok || throttled.Reason != types.ThrottleReasonCallerRateLimitExceeded || aws.ToString(throttled.RetryAfterSeconds) != "7" {
 		t.Errorf("got %+v", got)
@@ -77,7 +77,7 @@ func TestInternalErrors(t *testing.T) {
 		&firn.Fault{Kind: firn.Service, Cause: errors.New("/secret")},
 		context.DeadlineExceeded,
 	} {
-		got, log := failWith(t, err)
+		log, got := failWith(t, err)
 		service, ok := errors.AsType[*types.ServiceException](got)
 		if !ok || service.ErrorMessage() != internalMessage || aws.ToString(service.Type) != "Service" {
 			t.Errorf("%v: got %v", err, got)

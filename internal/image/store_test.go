@@ -265,6 +265,9 @@ func TestDamageAfterReboot(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(data, &m)
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		m.BootID = "another"
 		if data, err = json.Marshal(m); err == nil {
 			err = os.WriteFile(file, data, 0o644)

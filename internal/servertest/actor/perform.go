@@ -41,7 +41,7 @@ func perform(n int, id string, header http.Header, event []byte, o order) (resul
 		for range o.N {
 			os.Stdout.Write(append(line, '\n'))
 		}
-	case "oom":
+	case "oom", "eat":
 		eat(o.N)
 	case "forks":
 		return encode(fork(o.N)), nil
@@ -208,6 +208,7 @@ func child(mode string) {
 	case "wait":
 		select {}
 	case "spin":
+		//lint:ignore SA5002 burning the processor is the point
 		for {
 		}
 	case "bomb":

@@ -30,13 +30,12 @@ func handle(ctx context.Context, o order) (any, error) {
 	case "hang":
 		<-make(chan struct{})
 	case "oom":
-		var held [][]byte
-		for {
+		for held := make(map[int][]byte); ; {
 			block := make([]byte, 1<<20)
 			for i := 0; i < len(block); i += 4096 {
 				block[i] = 1
 			}
-			held = append(held, block)
+			held[len(held)] = block
 		}
 	}
 	lc, _ := lambdacontext.FromContext(ctx)

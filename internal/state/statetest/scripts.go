@@ -383,7 +383,7 @@ func revisionsGrow(ctx context.Context, s *state.Store, memo map[string]int64) e
 		}
 		rev, err := tx.Revision()
 		if rev <= last {
-			return fmt.Errorf("Delete left revision %d after %d", rev, last)
+			return fmt.Errorf("after Delete the revision is %d, before it was %d", rev, last)
 		}
 		last = rev
 		return err
@@ -395,7 +395,7 @@ func revisionsGrow(ctx context.Context, s *state.Store, memo map[string]int64) e
 	return s.View(ctx, func(tx state.Tx) error {
 		rev, err := tx.Revision()
 		if rev != last {
-			return fmt.Errorf("View has revision %d, want %d", rev, last)
+			return fmt.Errorf("in View the revision is %d, want %d", rev, last)
 		}
 		return err
 	})

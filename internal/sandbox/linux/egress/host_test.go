@@ -130,8 +130,10 @@ func FuzzDNS(f *testing.F) {
 
 func TestBudget(t *testing.T) {
 	b := NewBudget(2)
-	if !b.take() || !b.take() || b.take() || b.take() {
-		t.Error("a budget of 2 was not 2")
+	for i, want := range []bool{true, true, false, false} {
+		if b.take() != want {
+			t.Errorf("take %d of a budget of 2 is not %v", i+1, want)
+		}
 	}
 	b.giveBack()
 	if !b.take() || b.take() {

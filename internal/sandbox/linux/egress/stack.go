@@ -114,21 +114,6 @@ func (s *Stack) Close() error {
 	return nil
 }
 
-// start runs f as one of the Stack's goroutines, unless it is closing.
-func (s *Stack) start(f func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.startLocked(f)
-}
-
-func (s *Stack) startLocked(f func()) bool {
-	if s.closing {
-		return false
-	}
-	s.work.Go(f)
-	return true
-}
-
 // readLoop hands the sandbox's packets to the engine until the TUN file is
 // closed or its interface is gone. It parks in the runtime's poller, and holds
 // a packet buffer only while there is a packet.
