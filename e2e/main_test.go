@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// binDir is the variable that tells the tests, and the copies of this test
+// binary that they start, where the programs under test are.
+const binDir = "FIRN_E2E_BIN"
+
+// TestMain builds the programs once, and cleans up after everything.
+func TestMain(m *testing.M) {
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	if os.Getenv(binDir) == "" {
+		dir, err := os.MkdirTemp("", "firn-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		if err := buildAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		if err := os.Setenv(binDir, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// buildAll builds firn, its init beside it, and the actor. Everybody may
+// execute them: one test runs firn as another user.
+func buildAll(dir string) error {
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../cmd/firn", "../cmd/firn-init", "../internal/servertest/actor")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, msg)
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// program is the path of a program under test.
+func program(name string) string { return filepath.Join(os.Getenv(binDir), name) }
+
+// backends runs a test on every sandbox that this host has.
+func backends(t *testing.T, run func(t *testing.T, sandbox string)) {
+	for _, sandbox := range []string{"linux", "process"} {
+		t.Run(sandbox, func(t *testing.T) {
+			t.Parallel()
+			run(t, sandbox)
+		})
+	}
+}
+
+// lines counts the lines of text that hold a word.
+func lines(text, word string) int {
+	n := 0
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, word) {
+			n++
+		}
+	}
+	return n
+}
