@@ -14,6 +14,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -45,86 +46,144 @@ type Config struct {
 	// AccountConcurrency is the most invocations at once (1,000 on AWS).
 	AccountConcurrency int
 	// MaxEnvironments bounds environments of all functions together, idle
-	// ones included. Above it the least recently used idle ones go first.
+	// ones included and those that were told to end excluded. At the bound
+	// the idle one used longest ago makes room; if none is idle, the
+	// invocation is throttled.
 	MaxEnvironments int
 	// IdleTimeout ends an environment that was not used for so long.
 	IdleTimeout time.Duration
-	// MaxAge ends an environment at the end of an invocation once it is so
-	// old: Lambda recycles environments every few hours even under load.
+	// MaxAge ends an environment that is so old, though never during an
+	// invocation: Lambda recycles environments every few hours even under
+	// load. 0 is no bound.
 	MaxAge time.Duration
 	// Now is the clock.
 	Now func() time.Time
 }
 
+// phase is how far the end of a fleet has come.
+type phase int32
+
+const (
+	open     phase = iota
+	draining       // nothing starts, what is idle ends
+	aborting       // what is busy ends too
+)
+
 // Fleet is safe for concurrent use.
+//
+// inflight counts slots of the account's concurrency. A slot is taken by
+// Invoke, passes to the environment with the invocation, and is given back
+// when that environment is ready again or has ended.
 type Fleet struct {
 	cfg Config
 
-	pools    sync.Map // FunctionVersion.Key -> *pool
-	inflight atomic.Int64
-	members  atomic.Int64
+	pools    sync.Map     // FunctionVersion.Key -> *pool
+	inflight atomic.Int64 // slots taken
+	alive    atomic.Int64 // environments that were not told to end
+	phase    atomic.Int32
 
-	stop chan struct{}
+	stop   chan struct{}   // ends the reaper
+	base   context.Context // of sandboxes being made; ends with aborting
+	cancel context.CancelFunc
 
 	mu     sync.Mutex
 	closed bool
-	live   sync.WaitGroup // environments that have not ended, and the reaper
+	live   sync.WaitGroup // environments that have not ended, and the reaper; Add under mu
+	exist  atomic.Int64   // environments that have not ended
 }
 
 // New starts the reaper; the caller closes the fleet.
 func New(cfg Config) *Fleet {
 	f := &Fleet{cfg: cfg, stop: make(chan struct{})}
+	f.base, f.cancel = context.WithCancel(context.Background())
 	f.live.Go(f.reap)
 	return f
 }
 
 // Invoke runs one invocation in an environment of v: in the idle one used
 // last, or in a new one. It returns when the caller can be answered; the
-// environment may work on.
+// environment may work on. When ctx ends, the invocation goes on without its
+// caller.
 func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *environment.Invocation) (*environment.Outcome, error) {
-	for {
-		env, fresh, err := f.take(ctx, v)
+	if err := f.reserve(); err != nil {
+		return nil, err
+	}
+	for failed := 0; ; {
+		m, fresh, err := f.take(ctx, v)
 		if err != nil {
+			f.inflight.Add(-1)
 			return nil, err
 		}
-		out, err := env.Invoke(ctx, inv)
-		// An idle environment can end between being taken and being asked
-		// (its sandbox died): nothing has run, so another one is tried.
-		if errors.Is(err, environment.ErrEnded) && !fresh {
+		out, err := m.env.Invoke(ctx, inv)
+		switch {
+		case errors.Is(err, environment.ErrBusy): // a mistake of ours: two takers
+			f.inflight.Add(-1)
+			return nil, fmt.Errorf("fleet: environment %s: %w", m.env.ID(), err)
+		case !errors.Is(err, environment.ErrEnded):
+			return out, err
+		}
+		// The environment ended between being taken and being asked: its
+		// sandbox died, mostly. Nothing has run, so another one is tried.
+		if fresh {
+			failed++
+		}
+		if m.pool.surrender(m) {
+			if failed < maxStarts {
+				continue
+			}
+			f.inflight.Add(-1)
+		} else if failed < maxStarts { // it gave the slot back as it ended
+			if err := f.reserve(); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		return out, err
+		return nil, err
 	}
 }
 
-// take finds or makes an environment, busy from then on. Until it is ready
-// again, or ends, it counts against the account's concurrency.
-func (f *Fleet) take(ctx context.Context, v *firn.FunctionVersion) (env *environment.Environment, fresh bool, err error) {
-	if n := f.inflight.Add(1); n > int64(f.cfg.AccountConcurrency) {
-		f.inflight.Add(-1)
-		return nil, false, &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.",
-			Reason: "ConcurrentInvocationLimitExceeded", Type: "User", RetryAfterSeconds: 1}
+// maxStarts is how many new environments one invocation may lose before it
+// began.
+const maxStarts = 2
+
+// reserve takes a slot of the account's concurrency.
+func (f *Fleet) reserve() error {
+	for {
+		n := f.inflight.Load()
+		if n >= int64(f.cfg.AccountConcurrency) {
+			return throttled()
+		}
+		if f.inflight.CompareAndSwap(n, n+1) {
+			return nil
+		}
 	}
-	if env := f.pool(v).pop(); env != nil {
-		return env, false, nil
-	}
-	env, err = f.start(ctx, v)
-	if err != nil {
-		f.inflight.Add(-1)
-	}
-	return env, true, err
 }
 
-func (f *Fleet) pool(v *firn.FunctionVersion) *pool {
-	if p, ok := f.pools.Load(v.Key); ok {
+func throttled() error {
+	return &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.",
+		Reason: "ConcurrentInvocationLimitExceeded", Type: "User", RetryAfterSeconds: 1}
+}
+
+// take finds or makes an environment, busy from then on with the caller's
+// slot.
+func (f *Fleet) take(ctx context.Context, v *firn.FunctionVersion) (m *member, fresh bool, err error) {
+	if m := f.pool(v.Key).pop(); m != nil {
+		return m, false, nil
+	}
+	m, err = f.start(ctx, v)
+	return m, true, err
+}
+
+func (f *Fleet) pool(key string) *pool {
+	if p, ok := f.pools.Load(key); ok {
 		return p.(*pool)
 	}
-	p, _ := f.pools.LoadOrStore(v.Key, &pool{version: v, members: make(map[*member]struct{})})
+	p, _ := f.pools.LoadOrStore(key, &pool{key: key, members: make(map[*member]struct{})})
 	return p.(*pool)
 }
 
 // start makes an environment for v, busy from the beginning.
-func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*environment.Environment, error) {
+func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, error) {
 	taskDir, err := f.cfg.Roots.Function(ctx, v.Code)
 	if err != nil {
 		return nil, err
@@ -136,32 +195,34 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*environmen
 	if err := f.begin(); err != nil {
 		return nil, err
 	}
-	if f.members.Load() > int64(f.cfg.MaxEnvironments) {
-		f.evict()
+	if f.alive.Add(1) > int64(f.cfg.MaxEnvironments) && !f.evict() {
+		f.alive.Add(-1)
+		f.finish()
+		return nil, throttled()
 	}
-	m := &member{born: f.cfg.Now(), busy: true}
-	for !f.pool(v).add(m) { // a pool that was forgotten meanwhile takes no members
+	m := &member{born: f.cfg.Now(), busy: true, dirs: [2]string{taskDir, optDir}}
+	for p := f.pool(v.Key); !p.add(m); p = f.pool(v.Key) {
+		f.pools.CompareAndDelete(p.key, p) // it was forgotten meanwhile
 	}
-	env, err := f.cfg.Start(context.WithoutCancel(ctx), environment.Config{
+	env, err := f.cfg.Start(f.base, environment.Config{
 		Version: v,
 		TaskDir: taskDir,
 		OptDir:  optDir,
-		Claimed: true, // by the invocation that made it necessary
-		OnReady: func(env *environment.Environment, _ bool) { f.ready(m, env) },
-		OnEnded: func(*environment.Environment) {
-			if m.pool.remove(m) {
-				f.inflight.Add(-1)
-			}
-			f.finish()
-		},
+		Claimed: true,
+		OnReady: func(env *environment.Environment, _ bool) { f.ready(m) },
+		OnEnded: func(*environment.Environment) { f.ended(m) },
 	})
 	if err != nil {
 		m.pool.remove(m)
+		f.alive.Add(-1)
 		f.finish()
-		return nil, err
+		return nil, fmt.Errorf("start environment: %w", err)
 	}
 	m.pool.name(m, env)
-	return env, nil
+	if phase(f.phase.Load()) == aborting {
+		env.Abort() // Close may have looked before it had a name
+	}
+	return m, nil
 }
 
 // begin admits one more environment, unless the fleet is closing; finish is
@@ -173,68 +234,91 @@ func (f *Fleet) begin() error {
 		return ErrClosed
 	}
 	f.live.Add(1)
-	f.members.Add(1)
+	f.exist.Add(1)
 	return nil
 }
 
 func (f *Fleet) finish() {
-	f.members.Add(-1)
+	f.exist.Add(-1)
 	f.live.Done()
 }
 
 // ready is called by an environment that can take its next invocation.
-func (f *Fleet) ready(m *member, env *environment.Environment) {
-	wasBusy, keep := m.pool.push(m, env, f.cfg.Now(), f.cfg.MaxAge)
+func (f *Fleet) ready(m *member) {
+	wasBusy, keep := m.pool.push(m, f.cfg.Now, f.cfg.MaxAge)
 	if wasBusy {
 		f.inflight.Add(-1)
 	}
 	if !keep {
-		env.Shutdown()
+		f.shutdown(m)
+		return
+	}
+	// Close ends what is idle after it has changed the phase: either it has
+	// seen m, or the phase is seen here.
+	if phase(f.phase.Load()) != open {
+		f.shutdown(m.pool.retire()...)
+	}
+}
+
+// ended is called by an environment that is gone.
+func (f *Fleet) ended(m *member) {
+	wasBusy, wasEnding := m.pool.remove(m)
+	if wasBusy {
+		f.inflight.Add(-1)
+	}
+	if !wasEnding {
+		f.alive.Add(-1)
+	}
+	f.finish()
+}
+
+// shutdown ends members that their pool has marked as ending.
+func (f *Fleet) shutdown(members ...*member) {
+	f.alive.Add(-int64(len(members)))
+	for _, m := range members {
+		m.env.Shutdown()
 	}
 }
 
 // Retire ends the environments of a version that was replaced or deleted:
 // idle ones now, busy ones when their invocation is over.
-func (f *Fleet) Retire(key string) {
-	p, ok := f.pools.Load(key)
-	if !ok {
-		return
-	}
-	for _, env := range p.(*pool).retire() {
-		env.Shutdown()
-	}
+func (f *Fleet) Retire(key string) { f.shutdown(f.pool(key).retire()...) }
+
+// InUse lists the directories that environments run from, as Roots has handed
+// them out, with repetitions.
+func (f *Fleet) InUse() []string {
+	var dirs []string
+	f.each(func(p *pool) { dirs = p.appendDirs(dirs) })
+	return dirs
 }
 
 // Stats are the fleet's counts at one moment.
 type Stats struct {
-	Environments int // alive, idle ones included
+	Environments int // that have not ended, idle ones included
 	InFlight     int // invocations that occupy an environment
 }
 
 // Stats reads the counts.
 func (f *Fleet) Stats() Stats {
-	return Stats{Environments: int(f.members.Load()), InFlight: int(f.inflight.Load())}
+	return Stats{Environments: int(f.exist.Load()), InFlight: int(f.inflight.Load())}
 }
 
 // Close ends every environment by the book: idle ones at once, busy ones when
 // their invocation is over or, at the latest, when ctx ends (their callers are
-// then told). It returns when all have ended.
+// then told, and the error is ctx's). It returns when all have ended.
 func (f *Fleet) Close(ctx context.Context) error {
 	f.mu.Lock()
-	if f.closed {
-		f.mu.Unlock()
+	first := !f.closed
+	f.closed = true
+	f.mu.Unlock()
+	if !first {
 		f.live.Wait()
 		return nil
 	}
-	f.closed = true
-	f.mu.Unlock()
+	defer f.cancel()
 	close(f.stop)
-
-	f.each(func(p *pool) {
-		for _, env := range p.retire() {
-			env.Shutdown()
-		}
-	})
+	f.phase.Store(int32(draining))
+	f.each(func(p *pool) { f.shutdown(p.retire()...) })
 	done := make(chan struct{})
 	go func() { f.live.Wait(); close(done) }()
 	select {
@@ -242,6 +326,8 @@ func (f *Fleet) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	f.phase.Store(int32(aborting))
+	f.cancel()
 	f.each(func(p *pool) {
 		for _, env := range p.all() {
 			env.Abort()

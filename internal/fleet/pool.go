@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/environment"
 )
 
@@ -13,16 +12,19 @@ import (
 type member struct {
 	pool *pool // set by add
 	born time.Time
+	dirs [2]string // of code and layers
 
-	// Guarded by pool.mu.
-	env  *environment.Environment // nil until it was started
-	busy bool
-	used time.Time // end of the last invocation
+	// Guarded by pool.mu. env does not change once it is set, which happens
+	// before the member is taken for the first time.
+	env    *environment.Environment // nil until it was started
+	busy   bool                     // holds a slot of the account's concurrency
+	ending bool                     // was, or is about to be, told to end
+	used   time.Time                // end of the last invocation
 }
 
 // pool holds the environments of one FunctionVersion.
 type pool struct {
-	version *firn.FunctionVersion
+	key string
 
 	mu        sync.Mutex
 	members   map[*member]struct{}
@@ -51,7 +53,7 @@ func (p *pool) name(m *member, env *environment.Environment) {
 }
 
 // pop takes the environment used last, or nil.
-func (p *pool) pop() *environment.Environment {
+func (p *pool) pop() *member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.idle)
@@ -62,74 +64,90 @@ func (p *pool) pop() *environment.Environment {
 	p.idle[n-1] = nil
 	p.idle = p.idle[:n-1]
 	m.busy = true
-	return m.env
+	return m
+}
+
+// surrender takes the slot from m, which will not use it; false when m has
+// given it back already.
+func (p *pool) surrender(m *member) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	had := m.busy
+	m.busy = false
+	return had
 }
 
 // push makes m idle. It tells whether m was busy before, and whether it is
-// kept: if not, it must be shut down, because its version was retired or it
-// is older than maxAge.
-func (p *pool) push(m *member, env *environment.Environment, now time.Time, maxAge time.Duration) (wasBusy, keep bool) {
+// kept: if not, the caller shuts it down, because its version was retired or
+// it is older than maxAge.
+func (p *pool) push(m *member, now func() time.Time, maxAge time.Duration) (wasBusy, keep bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wasBusy = m.busy
-	m.env, m.busy, m.used = env, false, now
-	if p.retired || maxAge > 0 && now.Sub(m.born) > maxAge {
+	m.busy, m.used = false, now() // read here, so that the stack is ordered
+	if p.retired || maxAge > 0 && m.used.Sub(m.born) > maxAge {
+		m.ending = true
 		return wasBusy, false
 	}
 	p.idle = append(p.idle, m)
 	return wasBusy, true
 }
 
-// remove forgets m and tells whether it was busy.
-func (p *pool) remove(m *member) (wasBusy bool) {
+// remove drops m and tells whether it was busy and whether it was ending.
+func (p *pool) remove(m *member) (wasBusy, wasEnding bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.members, m)
 	if i := slices.Index(p.idle, m); i >= 0 {
 		p.idle = slices.Delete(p.idle, i, i+1)
 	}
-	return m.busy
+	wasBusy, wasEnding = m.busy, m.ending
+	m.busy = false
+	return wasBusy, wasEnding
 }
 
-// retire closes the pool and returns its idle environments, which the caller
-// shuts down.
-func (p *pool) retire() []*environment.Environment {
+// retire closes the pool and returns its idle members, which the caller shuts
+// down.
+func (p *pool) retire() []*member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.retired = true
-	return p.takeLocked(len(p.idle))
+	return p.takeLocked(func(*member) bool { return true })
 }
 
-// expired takes the idle environments that were not used since before.
-func (p *pool) expired(before time.Time) []*environment.Environment {
+// expired takes the idle members last used before used, or born before born.
+func (p *pool) expired(used, born time.Time) []*member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0 // the stack is ordered by last use: the oldest lie at the bottom
-	for n < len(p.idle) && p.idle[n].used.Before(before) {
-		n++
-	}
-	return p.takeLocked(n)
+	return p.takeLocked(func(m *member) bool { return m.used.Before(used) || m.born.Before(born) })
 }
 
-// takeLocked removes the n idle environments used longest ago.
-func (p *pool) takeLocked(n int) []*environment.Environment {
-	n = min(n, len(p.idle))
-	envs := make([]*environment.Environment, n)
-	for i, m := range p.idle[:n] {
-		envs[i] = m.env
-	}
-	p.idle = slices.Delete(p.idle, 0, n)
-	return envs
+// takeLocked removes the idle members that match and marks them as ending.
+func (p *pool) takeLocked(match func(*member) bool) []*member {
+	var taken []*member
+	p.idle = slices.DeleteFunc(p.idle, func(m *member) bool {
+		if !match(m) {
+			return false
+		}
+		m.ending = true
+		taken = append(taken, m)
+		return true
+	})
+	return taken
 }
 
-// takeOldest takes the idle environment used longest ago, if there is one.
-func (p *pool) takeOldest() []*environment.Environment {
+// takeOldest takes the idle member used longest ago, if there is one.
+func (p *pool) takeOldest() []*member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.takeLocked(1)
+	if len(p.idle) == 0 {
+		return nil
+	}
+	oldest := p.idle[0]
+	return p.takeLocked(func(m *member) bool { return m == oldest })
 }
 
-// oldest returns when the idle environment used longest ago was last used.
+// oldest returns when the idle member used longest ago was last used.
 func (p *pool) oldest() (time.Time, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +157,7 @@ func (p *pool) oldest() (time.Time, bool) {
 	return p.idle[0].used, true
 }
 
-// all returns every environment of the pool.
+// all returns every environment of the pool that has a name.
 func (p *pool) all() []*environment.Environment {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,11 +170,27 @@ func (p *pool) all() []*environment.Environment {
 	return envs
 }
 
-// forget closes a retired pool without members for good; the fleet then
-// removes it from its map.
+// appendDirs appends the directories of all members.
+func (p *pool) appendDirs(dirs []string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for m := range p.members {
+		for _, dir := range m.dirs {
+			if dir != "" {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	return dirs
+}
+
+// forget closes a pool without members for good; the fleet then removes it
+// from its map, and makes another one if the version is invoked again.
 func (p *pool) forget() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.forgotten = p.retired && len(p.members) == 0
+	if len(p.members) == 0 {
+		p.forgotten = true
+	}
 	return p.forgotten
 }

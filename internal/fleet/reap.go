@@ -2,10 +2,13 @@ package fleet
 
 import "time"
 
-// reap ends environments that were idle for too long, and forgets the pools
-// of versions that are gone, until the fleet closes.
+// minReapInterval keeps the reaper from spinning with a tiny IdleTimeout.
+const minReapInterval = 10 * time.Millisecond
+
+// reap ends environments that were idle for too long or are too old, and
+// forgets pools that have none, until the fleet closes.
 func (f *Fleet) reap() {
-	tick := time.NewTicker(max(f.cfg.IdleTimeout/4, 10*time.Millisecond))
+	tick := time.NewTicker(max(f.cfg.IdleTimeout/4, minReapInterval))
 	defer tick.Stop()
 	for {
 		select {
@@ -13,32 +16,38 @@ func (f *Fleet) reap() {
 			return
 		case <-tick.C:
 		}
-		before := f.cfg.Now().Add(-f.cfg.IdleTimeout)
+		now := f.cfg.Now()
+		used, born := now.Add(-f.cfg.IdleTimeout), time.Time{}
+		if f.cfg.MaxAge > 0 {
+			born = now.Add(-f.cfg.MaxAge)
+		}
 		f.each(func(p *pool) {
-			for _, env := range p.expired(before) {
-				env.Shutdown()
-			}
+			f.shutdown(p.expired(used, born)...)
 			if p.forget() {
-				f.pools.CompareAndDelete(p.version.Key, p)
+				f.pools.CompareAndDelete(p.key, p)
 			}
 		})
 	}
 }
 
 // evict ends the idle environment that was used longest ago, whatever
-// function it belongs to, to make room for one that is needed now.
-func (f *Fleet) evict() {
-	var victim *pool
-	var when time.Time
-	f.each(func(p *pool) {
-		if used, ok := p.oldest(); ok && (victim == nil || used.Before(when)) {
-			victim, when = p, used
+// function it belongs to, to make room for one that is needed now. It reports
+// whether there was one.
+func (f *Fleet) evict() bool {
+	for {
+		var victim *pool
+		var when time.Time
+		f.each(func(p *pool) {
+			if used, ok := p.oldest(); ok && (victim == nil || used.Before(when)) {
+				victim, when = p, used
+			}
+		})
+		if victim == nil {
+			return false
 		}
-	})
-	if victim == nil {
-		return
-	}
-	for _, env := range victim.takeOldest() {
-		env.Shutdown()
+		if taken := victim.takeOldest(); taken != nil {
+			f.shutdown(taken...)
+			return true
+		}
 	}
 }

@@ -6,9 +6,9 @@ package invoke
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/environment"
@@ -38,6 +38,8 @@ type Request struct {
 type Response struct {
 	environment.Outcome
 	ExecutedVersion string
+	// TraceHeader is the X-Amzn-Trace-Id that the function saw.
+	TraceHeader string
 }
 
 // Invoker runs functions.
@@ -59,9 +61,9 @@ func (i *Invoker) Check(req *Request) error {
 }
 
 // Invoke runs the function and waits for its answer. A function that fails is
-// not an error: see Response.FunctionError. When ctx ends the caller is gone;
-// the function runs on, as it does on AWS. The caller calls Response.Release
-// when it is done with the payload.
+// not an error: see Response.FunctionError. When ctx ends the caller is gone
+// and gets ctx's error; the function runs on, as it does on AWS. The caller
+// calls Response.Release when it is done with the payload.
 func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	v, arn, err := i.admit(req)
 	if err != nil {
@@ -71,10 +73,11 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	if len(payload) == 0 {
 		payload = []byte("{}")
 	}
+	trace := traceID(req.TraceHeader, v.TracingActive, time.Now())
 	out, err := i.fleet.Invoke(ctx, v, &environment.Invocation{
 		RequestID:     req.RequestID,
 		ARN:           arn,
-		TraceID:       traceID(req, v),
+		TraceID:       trace,
 		ClientContext: req.ClientContext,
 		Payload:       payload,
 		LogTail:       req.LogTail,
@@ -82,7 +85,7 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	if err != nil {
 		return nil, serviceFault(err)
 	}
-	return &Response{Outcome: *out, ExecutedVersion: v.Version}, nil
+	return &Response{Outcome: *out, ExecutedVersion: v.Version, TraceHeader: trace}, nil
 }
 
 func (i *Invoker) admit(req *Request) (*firn.FunctionVersion, string, error) {
@@ -91,7 +94,7 @@ func (i *Invoker) admit(req *Request) (*firn.FunctionVersion, string, error) {
 		return nil, "", err
 	}
 	if len(req.Payload) > firn.MaxPayloadBytes {
-		return nil, "", firn.Faultf(firn.RequestTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", 6*firn.MiB)
+		return nil, "", firn.Faultf(firn.RequestEntityTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", 6*firn.MiB)
 	}
 	if err := checkJSON(req.Payload); err != nil {
 		return nil, "", err
@@ -99,20 +102,10 @@ func (i *Invoker) admit(req *Request) (*firn.FunctionVersion, string, error) {
 	return v, arn, nil
 }
 
-// checkJSON refuses a payload that is not one JSON value.
-func checkJSON(payload []byte) error {
-	if len(payload) == 0 || json.Valid(payload) {
-		return nil
-	}
-	var any json.RawMessage
-	err := json.Unmarshal(payload, &any)
-	return firn.Faultf(firn.InvalidRequestContent, "Could not parse request body into json: %v", err)
-}
-
 // serviceFault turns what is not the function's doing into an error of the
 // API; faults pass through.
 func serviceFault(err error) error {
-	if firn.KindOf(err) != "" || errors.Is(err, context.Canceled) {
+	if firn.KindOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if errors.Is(err, fleet.ErrClosed) || errors.Is(err, environment.ErrEnded) {
