@@ -118,20 +118,20 @@ func TestLiveLimit(t *testing.T) {
 	m := live(t)
 	needMemory(t, m)
 	g := liveGroup(t, m)
-	if err := g.SetLimits(Limits{MemoryBytes: 64 * mb, TmpBytes: 512 * mb}); err != nil {
+	if err := g.SetLimits(Limits{MemoryBytes: 128 * mb, TmpBytes: 512 * mb}); err != nil {
 		t.Fatal(err)
 	}
 	initial, hog := start(t, g, "sleep"), start(t, g, "obey")
 	g.Exempt(initial.pid())
-	hog.say("take 40")
+	hog.say("take 60")
 	hog.expect("done")
 	noEvent(t, g, 100*time.Millisecond)
 
 	began := time.Now()
-	hog.say("take 40")
+	hog.say("take 90")
 	ev := outOfMemory(t, g, 5*time.Second)
 	t.Logf("event after %v at %.1f MB", time.Since(began), float64(ev.Usage)/mb)
-	if ev.Cause != CauseLimit || ev.Usage <= 64*mb || ev.At.Before(began.Add(-time.Millisecond)) {
+	if ev.Cause != CauseLimit || ev.Usage <= 128*mb || ev.At.Before(began.Add(-time.Millisecond)) {
 		t.Errorf("event %+v", ev)
 	}
 	if sig := hog.wait(); sig != syscall.SIGKILL {
@@ -143,15 +143,15 @@ func TestLiveLimit(t *testing.T) {
 		t.Errorf("OOMKills = %d, %v", n, err)
 	}
 	noEvent(t, g, 150*time.Millisecond)
-	if u, err := g.Usage(); err != nil || u.Peak != 64*mb {
+	if u, err := g.Usage(); err != nil || u.Peak != 128*mb {
 		t.Errorf("usage %+v, %v: the peak is not the limit", u, err)
 	}
 
 	// The group goes on to serve the next process, and to watch it.
 	again := start(t, g, "obey")
-	again.say("take 30")
+	again.say("take 60")
 	again.expect("done")
-	again.say("take 50")
+	again.say("take 90")
 	outOfMemory(t, g, 5*time.Second)
 	again.wait()
 	if initial.cmd.Process.Signal(syscall.Signal(0)) != nil {
@@ -193,7 +193,7 @@ func TestLiveTmpIsNotFunctionMemory(t *testing.T) {
 		require.Feature(t, "root", false, err.Error())
 	}
 	defer unix.Unmount(tmp, unix.MNT_DETACH)
-	if err := g.SetLimits(Limits{MemoryBytes: 32 * mb, TmpBytes: 64 * mb}); err != nil {
+	if err := g.SetLimits(Limits{MemoryBytes: 64 * mb, TmpBytes: 64 * mb}); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, g, "obey")
@@ -201,10 +201,10 @@ func TestLiveTmpIsNotFunctionMemory(t *testing.T) {
 	p.expect("done")
 	noEvent(t, g, 300*time.Millisecond)
 	u, err := g.Usage()
-	if err != nil || u.Shared < 47*mb || u.Current > 32*mb || u.Peak > 32*mb {
+	if err != nil || u.Shared < 47*mb || u.Current > 48*mb || u.Peak > 64*mb {
 		t.Errorf("usage %.1f, shared %.1f, peak %.1f MB, %v", float64(u.Current)/mb, float64(u.Shared)/mb, float64(u.Peak)/mb, err)
 	}
-	p.say("take 40")
+	p.say("take 80")
 	if ev := outOfMemory(t, g, 5*time.Second); ev.Cause != CauseLimit {
 		t.Errorf("event %+v", ev)
 	}
