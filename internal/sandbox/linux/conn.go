@@ -49,9 +49,14 @@ type conn struct {
 	// gone is closed when the other side ended.
 	gone chan struct{}
 
+	// writing orders packets. It is held while a write waits for room, so
+	// that the reader must never need it: the other side may itself wait for
+	// room, and for the reader. It is taken before mu.
+	writing sync.Mutex
+	out     []byte
+
 	mu      sync.Mutex
 	seq     uint32
-	out     []byte
 	waiting map[uint32]chan answer
 	ended   bool
 }
@@ -149,15 +154,13 @@ func (c *conn) close() { _ = c.sock.Close() }
 
 // send writes a message that has no answer.
 func (c *conn) send(m initproto.Message, fds ...int) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	return c.writeLocked(0, m, fds)
 }
 
+// writeLocked writes one packet; the caller holds writing.
 func (c *conn) writeLocked(seq uint32, m initproto.Message, fds []int) error {
-	if c.ended {
-		return errGone
-	}
 	out, err := initproto.Append(c.out[:0], seq, m)
 	if err != nil {
 		return syscall.E2BIG
@@ -215,6 +218,23 @@ type request struct {
 
 // begin sends a request. The caller waits for the answer.
 func (c *conn) begin(m initproto.Message, fds ...int) (request, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	r, err := c.expect()
+	if err != nil {
+		return request{}, err
+	}
+	if err := c.writeLocked(r.seq, m, fds); err != nil {
+		c.mu.Lock()
+		delete(c.waiting, r.seq)
+		c.mu.Unlock()
+		return request{}, err
+	}
+	return r, nil
+}
+
+// expect makes room for the answer to the next request.
+func (c *conn) expect() (request, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
@@ -225,9 +245,6 @@ func (c *conn) begin(m initproto.Message, fds ...int) (request, error) {
 		c.seq = 1
 	}
 	r := request{c: c, seq: c.seq, ch: make(chan answer, 1)}
-	if err := c.writeLocked(r.seq, m, fds); err != nil {
-		return request{}, err
-	}
 	c.waiting[r.seq] = r.ch
 	return r, nil
 }
