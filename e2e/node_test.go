@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -114,7 +115,7 @@ func (n *node) cleanup() {
 		n.t.Errorf("firn reports an error of its own:\n%s", errorLines(log))
 	}
 	if n.t.Failed() {
-		n.t.Logf("firn's output:\n%s", tail(log, 6000))
+		n.t.Logf("firn's output:\n%s", tail(log, 3000))
 	}
 }
 
@@ -362,14 +363,17 @@ type transcript struct {
 
 func newTranscript() *transcript { return &transcript{waiters: map[string]chan struct{}{}} }
 
-// keepOutput bounds what a flood leaves in memory.
-const keepOutput = 8 << 20
+// keepOutput bounds what a flood leaves in memory: the first half is kept for
+// good, and the end.
+const keepOutput = 4 << 20
 
 func (o *transcript) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.text.Len() > keepOutput {
-		return len(p), nil
+		kept := slices.Concat(o.text.Bytes()[:keepOutput/2], []byte("\n...\n"), o.text.Bytes()[o.text.Len()-keepOutput/4:])
+		o.text.Reset()
+		o.text.Write(kept)
 	}
 	o.text.Write(p)
 	for text, found := range o.waiters {

@@ -24,7 +24,7 @@ func rude(how, id string, n int) string {
 	case "broken chunk":
 		return speak("POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 	case "huge header":
-		return speak("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\nX-Fill: " + strings.Repeat("y", 1<<20) + "\r\n\r\n")
+		return speak("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\nX-Fill: " + strings.Repeat("y", 2<<20) + "\r\n\r\n")
 	case "not http":
 		return speak(strings.Repeat("\x16\x03\x01\x02", 100) + "\r\n\r\n")
 	case "connections":
