@@ -30,6 +30,9 @@ const maxFunctionName = 64
 // ParseFunction reads a function name, a partial ARN or a full ARN, each with
 // an optional qualifier, in all forms that the Lambda API accepts.
 func ParseFunction(s string) (FunctionRef, error) {
+	if plainName(s) { // nearly every request has one, and expressions are slow
+		return FunctionRef{Name: s}, nil
+	}
 	m := functionName.FindStringSubmatch(s)
 	if m == nil || strings.HasPrefix(s, "arn:") && (m[1] == "" || m[2] == "") {
 		return FunctionRef{}, Faultf(Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?", s)
@@ -38,6 +41,20 @@ func ParseFunction(s string) (FunctionRef, error) {
 		return FunctionRef{}, Faultf(Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64", m[3])
 	}
 	return FunctionRef{Region: m[1], Account: m[2], Name: m[3], Qualifier: m[4]}, nil
+}
+
+// plainName reports whether s is a function's name and nothing else.
+func plainName(s string) bool {
+	if s == "" || len(s) > maxFunctionName {
+		return false
+	}
+	for _, c := range []byte(s) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && !('0' <= c && c <= '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
 }
 
 // WithQualifier adds the Qualifier parameter of a request to a reference; a

@@ -9,13 +9,10 @@ import (
 	"github.com/firn-run/firn"
 )
 
-func (c *Control) getAccountSettings(ctx context.Context, _ *lambda.GetAccountSettingsInput) (*lambda.GetAccountSettingsOutput, error) {
+func (c *Control) getAccountSettings(_ context.Context, _ *lambda.GetAccountSettingsInput) (*lambda.GetAccountSettingsOutput, error) {
+	count := len(c.sortedNames())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var size int64
-	for _, u := range c.usage {
-		size += u.size
-	}
 	return &lambda.GetAccountSettingsOutput{
 		AccountLimit: &types.AccountLimit{
 			TotalCodeSize:                  firn.MaxCodeStorageBytes,
@@ -24,6 +21,6 @@ func (c *Control) getAccountSettings(ctx context.Context, _ *lambda.GetAccountSe
 			ConcurrentExecutions:           int32(c.cfg.Concurrency),
 			UnreservedConcurrentExecutions: ptr(int32(c.cfg.Concurrency)),
 		},
-		AccountUsage: &types.AccountUsage{FunctionCount: int64(len(c.names)), TotalCodeSize: size},
+		AccountUsage: &types.AccountUsage{FunctionCount: int64(count), TotalCodeSize: c.stored},
 	}, nil
 }

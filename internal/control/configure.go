@@ -1,9 +1,10 @@
 package control
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -13,36 +14,100 @@ import (
 	"github.com/firn-run/firn"
 )
 
-// checkServed refuses the settings of CreateFunction that firn does not serve
-// yet. Their zero values, which SDKs and tools send, are accepted.
-func checkServed(in *lambda.CreateFunctionInput) error {
-	switch {
-	case in.PackageType == types.PackageTypeImage || in.Code != nil && in.Code.ImageUri != nil:
-		return notServed("functions from container images (PackageType Image)", "")
-	case in.ImageConfig != nil:
-		return notServed("ImageConfig", "")
-	case in.Code == nil || in.Code.S3Bucket != nil || in.Code.S3Key != nil:
-		if in.Code != nil && (in.Code.S3Bucket != nil || in.Code.S3Key != nil) {
-			return notServed("code from S3", "; send the archive itself in ZipFile")
-		}
-		return invalid("Please provide a source for function code.")
-	case len(in.Code.ZipFile) == 0:
-		return invalid("Please provide a source for function code.")
-	case in.Publish || in.PublishTo != "":
-		return notServed("published versions (Publish)", "")
-	case in.CodeSigningConfigArn != nil:
-		return notServed("CodeSigningConfigArn", "")
-	case in.DurableConfig != nil:
-		return notServed("DurableConfig", "")
-	case in.TenancyConfig != nil:
-		return notServed("TenancyConfig", "")
-	case in.CapacityProviderConfig != nil:
-		return notServed("CapacityProviderConfig", "")
-	}
-	return checkRuntime(in.Runtime)
+// setting is a setting of a request that firn does not serve yet.
+type setting struct {
+	name  string // as the refusal names it
+	value any
+	hint  string // what to do instead, "" for nothing
 }
 
-// served are the runtimes that need nothing but the function's own archive.
+// refuseSet refuses the first setting that says something. Storing and
+// ignoring one would be a lie; its blank forms, which tools send, are not.
+func refuseSet(settings []setting) error {
+	for _, s := range settings {
+		if !blank(s.value) {
+			return notServed(s.name, s.hint)
+		}
+	}
+	return nil
+}
+
+const sendZip = "; send the archive itself in ZipFile"
+
+// unservedCreation are the settings of CreateFunction that
+// UpdateFunctionConfiguration does not have.
+func unservedCreation(in *lambda.CreateFunctionInput) []setting {
+	code := in.Code
+	if code == nil {
+		code = &types.FunctionCode{}
+	}
+	return []setting{
+		{"Code.ImageUri", code.ImageUri, ""},
+		{"Code.S3Bucket", code.S3Bucket, sendZip},
+		{"Code.S3Key", code.S3Key, sendZip},
+		{"Code.S3ObjectVersion", code.S3ObjectVersion, sendZip},
+		{"Code.S3ObjectStorageMode", code.S3ObjectStorageMode, sendZip},
+		{"Code.SourceKMSKeyArn", code.SourceKMSKeyArn, ""},
+		{"Publish", in.Publish, ": there are no published versions"},
+		{"PublishTo", in.PublishTo, ": there are no published versions"},
+		{"CodeSigningConfigArn", in.CodeSigningConfigArn, ""},
+		{"TenancyConfig", in.TenancyConfig, ""},
+	}
+}
+
+// unservedCode are those of UpdateFunctionCode.
+func unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
+	return []setting{
+		{"ImageUri", in.ImageUri, ""},
+		{"S3Bucket", in.S3Bucket, sendZip},
+		{"S3Key", in.S3Key, sendZip},
+		{"S3ObjectVersion", in.S3ObjectVersion, sendZip},
+		{"S3ObjectStorageMode", in.S3ObjectStorageMode, sendZip},
+		{"SourceKMSKeyArn", in.SourceKMSKeyArn, ""},
+		{"Publish", in.Publish, ": there are no published versions"},
+		{"PublishTo", in.PublishTo, ": there are no published versions"},
+	}
+}
+
+// unservedConfiguration are those of UpdateFunctionConfiguration, which
+// CreateFunction shares.
+func unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []setting {
+	snapStart, logging := types.SnapStart{}, types.LoggingConfig{}
+	if in.SnapStart != nil && in.SnapStart.ApplyOn != types.SnapStartApplyOnNone {
+		snapStart = *in.SnapStart
+	}
+	if in.LoggingConfig != nil && in.LoggingConfig.LogFormat != types.LogFormatText {
+		logging = *in.LoggingConfig
+	}
+	return []setting{
+		{"DeadLetterConfig", in.DeadLetterConfig, ""},
+		{"VpcConfig", in.VpcConfig, ""},
+		{"FileSystemConfigs", in.FileSystemConfigs, ""},
+		{"KMSKeyArn", in.KMSKeyArn, "; environment variables are encrypted at rest with firn's own key"},
+		{"SnapStart", snapStart, ""},
+		{"ImageConfig", in.ImageConfig, ""},
+		{"DurableConfig", in.DurableConfig, ""},
+		{"CapacityProviderConfig", in.CapacityProviderConfig, ""},
+		{"LoggingConfig.LogFormat JSON", logging.LogFormat, ""},
+	}
+}
+
+// checkServed refuses what CreateFunction asks of firn in vain.
+func checkServed(in *lambda.CreateFunctionInput) error {
+	if in.PackageType == types.PackageTypeImage {
+		return notServed("PackageType Image", "")
+	}
+	if err := refuseSet(unservedCreation(in)); err != nil {
+		return err
+	}
+	if in.Code == nil || len(in.Code.ZipFile) == 0 {
+		return invalid("Please provide a source for function code.")
+	}
+	return nil
+}
+
+// checkRuntime accepts the runtimes that need nothing but the function's own
+// archive; "" keeps the one that is set.
 func checkRuntime(r types.Runtime) error {
 	switch r {
 	case "", types.RuntimeProvidedal2, types.RuntimeProvidedal2023:
@@ -50,32 +115,17 @@ func checkRuntime(r types.Runtime) error {
 	case types.RuntimeProvided, types.RuntimeGo1x:
 		return invalid("The runtime parameter of %s is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions.", r)
 	}
+	if !slices.Contains(r.Values(), r) {
+		return invalid("Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s, %s] or be a valid ARN", r, types.RuntimeProvidedal2023, types.RuntimeProvidedal2)
+	}
 	return notServed("the runtime "+string(r), "; it serves provided.al2 and provided.al2023")
 }
 
-// checkConfiguration refuses unserved settings of UpdateFunctionConfiguration,
-// which CreateFunction shares.
 func checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
-	switch {
-	case in.DeadLetterConfig != nil && deref(in.DeadLetterConfig.TargetArn) != "":
-		return notServed("DeadLetterConfig", "")
-	case in.VpcConfig != nil && len(in.VpcConfig.SubnetIds)+len(in.VpcConfig.SecurityGroupIds) > 0:
-		return notServed("VpcConfig", "")
-	case len(in.FileSystemConfigs) > 0:
-		return notServed("FileSystemConfigs", "")
-	case deref(in.KMSKeyArn) != "":
-		return notServed("KMSKeyArn", "; environment variables are encrypted at rest with firn's own key")
-	case in.SnapStart != nil && in.SnapStart.ApplyOn == types.SnapStartApplyOnPublishedVersions:
-		return notServed("SnapStart", "")
-	case in.ImageConfig != nil:
-		return notServed("ImageConfig", "")
-	case in.DurableConfig != nil:
-		return notServed("DurableConfig", "")
-	case in.CapacityProviderConfig != nil:
-		return notServed("CapacityProviderConfig", "")
-	case in.LoggingConfig != nil && in.LoggingConfig.LogFormat == types.LogFormatJson:
-		return notServed("LoggingConfig.LogFormat JSON", "")
-	case in.LoggingConfig != nil && (in.LoggingConfig.ApplicationLogLevel != "" || in.LoggingConfig.SystemLogLevel != ""):
+	if err := refuseSet(unservedConfiguration(in)); err != nil {
+		return err
+	}
+	if l := in.LoggingConfig; l != nil && (l.ApplicationLogLevel != "" || l.SystemLogLevel != "") {
 		return invalid("ApplicationLogLevel and SystemLogLevel can only be configured when LogFormat is JSON.")
 	}
 	return checkRuntime(in.Runtime)
@@ -83,7 +133,7 @@ func checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
 
 // configure applies the settings of a request to rec; nil leaves a setting as
 // it is. The model's ranges and patterns were checked by awswire.
-func (c *Control) configure(rec *record, in *lambda.UpdateFunctionConfigurationInput) error {
+func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateFunctionConfigurationInput) error {
 	if err := checkConfiguration(in); err != nil {
 		return err
 	}
@@ -126,7 +176,7 @@ func (c *Control) configure(rec *record, in *lambda.UpdateFunctionConfigurationI
 		rec.variables = in.Environment.Variables
 	}
 	if in.Layers != nil {
-		return c.setLayers(rec, in.Layers)
+		return c.setLayers(ctx, rec, in.Layers)
 	}
 	return nil
 }
@@ -136,9 +186,6 @@ func (c *Control) configure(rec *record, in *lambda.UpdateFunctionConfigurationI
 func (c *Control) setArchitecture(rec *record, want []types.Architecture) error {
 	if len(want) == 0 {
 		return nil
-	}
-	if len(want) > 1 {
-		return invalid("Architectures must have exactly one value")
 	}
 	if string(want[0]) != c.cfg.Architecture {
 		return notServed(fmt.Sprintf("the architecture %s on this host", want[0]), fmt.Sprintf(": functions run natively on %s", c.cfg.Architecture))
@@ -160,43 +207,37 @@ func reservedVariables() []string {
 	}
 }
 
-// variableName is the documented form of a customer's variable.
-const variableName = `^[a-zA-Z]([a-zA-Z0-9_])+$`
-
+// checkVariables applies the rules that are not in the model. The limit is on
+// the variables as one JSON object, as recorded from AWS.
 func checkVariables(vars map[string]string) error {
-	form := regexp.MustCompile(variableName)
 	reserved := reservedVariables()
 	var refused []string
-	size := 0
 	for key, value := range vars {
 		if slices.Contains(reserved, key) {
 			refused = append(refused, key)
-			continue
-		}
-		if !form.MatchString(key) {
-			return firn.Faultf(firn.Validation, "1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]")
 		}
 		if strings.ContainsRune(value, 0) {
 			return invalid("Environment variable %s contains a NUL character", key)
 		}
-		size += len(key) + len(value)
 	}
 	if len(refused) > 0 {
 		slices.Sort(refused)
 		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", strings.Join(refused, ", "))
 	}
-	if size > firn.MaxEnvironmentBytes {
-		measured, err := json.Marshal(vars)
-		if err != nil {
-			return err
-		}
-		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", measured)
+	var measured bytes.Buffer
+	encoder := json.NewEncoder(&measured)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(vars); err != nil {
+		return err
+	}
+	if text := bytes.TrimSpace(measured.Bytes()); len(vars) > 0 && len(text) > firn.MaxEnvironmentBytes {
+		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", text)
 	}
 	return nil
 }
 
 // setLayers resolves layer version ARNs in the order given.
-func (c *Control) setLayers(rec *record, arns []string) error {
+func (c *Control) setLayers(ctx context.Context, rec *record, arns []string) error {
 	if len(arns) > firn.MaxLayers {
 		return invalid("Cannot reference more than %d layers.", firn.MaxLayers)
 	}
@@ -204,15 +245,12 @@ func (c *Control) setLayers(rec *record, arns []string) error {
 	shown := []types.Layer{}
 	seen := map[string]string{}
 	for _, arn := range arns {
-		ref, err := c.layerRef(arn)
+		ref, err := c.layerRef(ctx, arn)
 		if err != nil {
 			return err
 		}
 		if other, twice := seen[ref.name]; twice {
-			if other == arn {
-				return invalid("Two different versions of the same layer are not allowed to be referenced in the same function. %s and %s", other, arn)
-			}
-			return invalid("Two different versions of the same layer are not allowed to be referenced in the same function. %s and %s", arn, other)
+			return invalid("Two different versions of the same layer are not allowed to be referenced in the same function. %s and %s are versions of the same layer.", other, arn)
 		}
 		seen[ref.name] = arn
 		lv := c.findLayerVersion(ref)

@@ -13,13 +13,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"hash/maphash"
 	"io"
 	"iter"
 	"log/slog"
 	"os"
+	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/firn-run/firn"
@@ -43,6 +44,7 @@ type Images interface {
 	Inspect(ctx context.Context, r io.ReaderAt, size int64) (image.Info, error)
 	Function(ctx context.Context, code firn.Digest) (dir string, err error)
 	Layers(ctx context.Context, layers []firn.Digest) (dir string, err error)
+	Sweep(ctx context.Context, live image.Live) (removed int, err error)
 }
 
 // Sealer keeps secrets unreadable at rest (package keyring). The identity
@@ -52,9 +54,11 @@ type Sealer interface {
 	Open(sealed, identity string) (plain []byte, err error)
 }
 
-// Retirer ends the environments of versions that were replaced (package fleet).
+// Retirer ends the environments of versions that were replaced, and tells
+// which unpacked directories environments still run from (package fleet).
 type Retirer interface {
 	Retire(key string)
+	InUse() []string
 }
 
 // Config is what the control plane is made of.
@@ -77,12 +81,21 @@ type Config struct {
 }
 
 // Control serves the operations. Run settles functions in the background.
+//
+// Locks, in the order in which they are taken: gc, one of changes, mu. Nothing
+// waits for a queue or for another lock of its kind while it holds one.
 type Control struct {
 	cfg     Config
 	invoker *invoke.Invoker
 
 	functions sync.Map // name -> *function
-	settle    chan string
+	settling  *queue
+	loaded    atomic.Bool
+
+	// gc is held for reading from the storing of an archive, or the look-up
+	// of a layer, until the record that refers to it is saved; for writing
+	// while an archive is deleted that no record refers to.
+	gc sync.RWMutex
 
 	// changes serialises changes of one function; functions share locks by
 	// the hash of their name.
@@ -91,26 +104,19 @@ type Control struct {
 
 	mu     sync.Mutex
 	usage  map[firn.Digest]*usage // archives that records refer to
-	names  map[string]struct{}    // names of functions, for counting
+	stored int64                  // their bytes
 	layers map[string]map[int64]*layerVersion
-}
-
-// usage counts the references to one archive.
-type usage struct {
-	refs int
-	size int64
 }
 
 // New returns a control plane over its store; Load must be called before it
 // serves, and SetInvoker before the first Invoke.
 func New(cfg Config) *Control {
 	return &Control{
-		cfg:    cfg,
-		settle: make(chan string, 1024),
-		seed:   maphash.MakeSeed(),
-		usage:  make(map[firn.Digest]*usage),
-		names:  make(map[string]struct{}),
-		layers: make(map[string]map[int64]*layerVersion),
+		cfg:      cfg,
+		settling: newQueue(),
+		seed:     maphash.MakeSeed(),
+		usage:    make(map[firn.Digest]*usage),
+		layers:   make(map[string]map[int64]*layerVersion),
 	}
 }
 
@@ -172,77 +178,30 @@ func invalid(format string, args ...any) error {
 	return firn.Faultf(firn.InvalidParameterValue, format, args...)
 }
 
-// page cuts a sorted list at the caller's Marker and MaxItems.
-func page[T any](items []T, marker *string, maxItems *int32, limit int, key func(T) string) (out []T, next *string) {
-	if marker != nil && *marker != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(*marker)
-		if err == nil {
-			for len(items) > 0 && key(items[0]) <= string(raw) {
-				items = items[1:]
-			}
-		}
-	}
+// page cuts a list, sorted by key, at the caller's marker and MaxItems. A
+// marker is the key of the last item shown, so that items which come or go
+// between two pages shift nothing.
+func page[T any](items []T, after string, maxItems *int32, key func(T) string) (out []T, next *string) {
+	limit := listLimit
 	if maxItems != nil && int(*maxItems) < limit {
 		limit = int(*maxItems)
 	}
+	if after != "" {
+		first := sort.Search(len(items), func(i int) bool { return key(items[i]) > after })
+		items = items[first:]
+	}
 	if len(items) > limit {
 		items = items[:limit]
-		token := base64.RawURLEncoding.EncodeToString([]byte(key(items[limit-1])))
-		next = &token
+		next = ptr(base64.RawURLEncoding.EncodeToString([]byte(key(items[limit-1]))))
 	}
 	return items, next
 }
 
-func checkMarker(marker *string) error {
-	if marker == nil || *marker == "" {
-		return nil
-	}
-	if _, err := base64.RawURLEncoding.DecodeString(*marker); err != nil {
-		return invalid("Invalid Marker: %s", *marker)
-	}
-	return nil
-}
-
-// store puts an archive of a request into the blobs after checking it.
-func (c *Control) storeZip(ctx context.Context, zip []byte) (firn.Digest, image.Info, error) {
-	info, err := c.cfg.Images.Inspect(ctx, readerAt(zip), int64(len(zip)))
+// readMarker opens a marker of page; "" begins at the beginning.
+func readMarker(marker *string) (after string, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(deref(marker))
 	if err != nil {
-		return "", info, err
+		return "", invalid("Invalid Marker: %s", *marker)
 	}
-	c.mu.Lock()
-	var total int64
-	for _, u := range c.usage {
-		total += u.size
-	}
-	c.mu.Unlock()
-	if total+int64(len(zip)) > firn.MaxCodeStorageBytes {
-		return "", info, firn.Faultf(firn.CodeStorageExceeded, "Code storage limit exceeded.")
-	}
-	digest, _, err := c.cfg.Blobs.Put(ctx, reader(zip), firn.MaxZipUploadBytes*2)
-	if err != nil {
-		return "", info, fmt.Errorf("store archive: %w", err)
-	}
-	return digest, info, nil
-}
-
-// hold counts a reference to an archive, drop ends it.
-func (c *Control) hold(digest firn.Digest, size int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	u := c.usage[digest]
-	if u == nil {
-		u = &usage{size: size}
-		c.usage[digest] = u
-	}
-	u.refs++
-}
-
-func (c *Control) release(digest firn.Digest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if u := c.usage[digest]; u != nil {
-		if u.refs--; u.refs == 0 {
-			delete(c.usage, digest)
-		}
-	}
+	return string(raw), nil
 }

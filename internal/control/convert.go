@@ -1,12 +1,9 @@
 package control
 
 import (
-	"bytes"
-	"io"
 	"maps"
 	"reflect"
 	"slices"
-	"time"
 )
 
 // convert copies the fields that two of AWS's structs have in common by name
@@ -40,16 +37,39 @@ func set[T any](dst **T, v *T) {
 	}
 }
 
-func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
-
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-func (c *Control) sortedNames() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return sortedKeys(c.names)
+// blank reports whether a setting of a request says nothing: it was left out,
+// or is one of the empty forms that tools send for the same (VpcConfig with
+// two empty lists, an ARN of no characters).
+func blank(setting any) bool {
+	return !reflect.ValueOf(setting).IsValid() || blankValue(reflect.ValueOf(setting))
 }
 
-func readerAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
+func blankValue(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return v.IsNil() || blankValue(v.Elem())
+	case reflect.Slice, reflect.Map:
+		return v.Len() == 0
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !blankValue(v.Field(i)) {
+				return false
+			}
+		}
+		return true
+	default:
+		return v.IsZero()
+	}
+}
 
-func reader(b []byte) io.Reader { return bytes.NewReader(b) }
+// sortedNames are the names of all functions.
+func (c *Control) sortedNames() []string {
+	var names []string
+	for name := range c.functions.Range {
+		names = append(names, name.(string))
+	}
+	slices.Sort(names)
+	return names
+}

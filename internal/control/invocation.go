@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -37,16 +38,18 @@ func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
 		return invalid("Unknown invocation type: %s", kind)
 	}
 	out, err := c.invoker.Invoke(r.Context(), req)
-	if err != nil {
+	switch {
+	case err != nil && r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // the caller is gone: ends the connection
+	case err != nil:
 		return err
 	}
-	if out.Release != nil {
-		defer out.Release()
-	}
+	defer out.Release()
 	header := w.Header()
 	header["Content-Type"] = []string{"application/json"}
 	header["Content-Length"] = []string{strconv.Itoa(len(out.Payload))}
 	header["X-Amz-Executed-Version"] = []string{out.ExecutedVersion}
+	header["X-Amzn-Trace-Id"] = []string{out.TraceHeader}
 	if out.FunctionError != "" {
 		header["X-Amz-Function-Error"] = []string{out.FunctionError}
 	}
@@ -88,13 +91,23 @@ func (c *Control) invokeRequest(r *awswire.Request) (*invoke.Request, error) {
 	}, nil
 }
 
+// decodeClientContext opens the header X-Amz-Client-Context: base64 of a JSON
+// object, "" for none.
 func decodeClientContext(header string) (string, error) {
 	if header == "" {
 		return "", nil
 	}
-	raw, err := base64.StdEncoding.DecodeString(header)
-	if err != nil || len(header) > firn.MaxClientContext || !json.Valid(raw) {
-		return "", firn.Faultf(firn.InvalidRequestContent, "Client context must be a valid Base64-encoded JSON object of at most %d bytes.", firn.MaxClientContext)
+	if len(header) > firn.MaxClientContext {
+		return "", firn.Faultf(firn.InvalidRequestContent, "Client context must be at most %d bytes when base64-encoded.", firn.MaxClientContext)
 	}
-	return string(raw), nil
+	raw, err := base64.StdEncoding.DecodeString(header)
+	if err != nil || !json.Valid(raw) || bytes.TrimLeft(raw, " \t\r\n")[0] != '{' {
+		return "", firn.Faultf(firn.InvalidRequestContent, "Client context must be a valid Base64-encoded JSON object.")
+	}
+	// It becomes the value of a header: one line.
+	var line bytes.Buffer
+	if err := json.Compact(&line, raw); err != nil {
+		return "", err
+	}
+	return line.String(), nil
 }

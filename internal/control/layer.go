@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/state"
 )
 
@@ -76,16 +76,16 @@ func (c *Control) rememberLayer(lv *layerVersion) {
 }
 
 // layerName matches a layer's name, its ARN or the ARN of one of its versions.
-const layerName = `^(?:arn:aws[a-zA-Z-]*:lambda:([a-z0-9-]+):(\d{12}):layer:)?([a-zA-Z0-9-_]+)(?::(\d+))?$`
+var layerName = regexp.MustCompile(`^(?:arn:aws[a-zA-Z-]*:lambda:([a-z0-9-]+):(\d{12}):layer:)?([a-zA-Z0-9-_]+)(?::(\d+))?$`)
 
 // layerRef reads a layer name, layer ARN or layer version ARN of this account.
-func (c *Control) layerRef(s string) (layerRef, error) {
-	m := regexp.MustCompile(layerName).FindStringSubmatch(s)
+func (c *Control) layerRef(ctx context.Context, s string) (layerRef, error) {
+	m := layerName.FindStringSubmatch(s)
 	if m == nil || m[1] == "" && m[4] != "" {
 		return layerRef{}, invalid("Invalid layer name or ARN: %s", s)
 	}
 	if m[2] != "" && m[2] != c.cfg.Account {
-		return layerRef{}, firn.Faultf(firn.AccessDenied, "User: arn:aws:iam::%s:root is not authorized to perform: lambda:GetLayerVersion on resource: %s because no resource-based policy allows the lambda:GetLayerVersion action", c.cfg.Account, s)
+		return layerRef{}, firn.Faultf(firn.AccessDenied, "User: %s is not authorized to perform: lambda:GetLayerVersion on resource: %s because no resource-based policy allows the lambda:GetLayerVersion action", awswire.IdentityOf(ctx).ARN, s)
 	}
 	if m[1] != "" && m[1] != c.cfg.Region {
 		return layerRef{}, invalid("Layers are not in the same region as the function. Layers are expected to be in region %s.", c.cfg.Region)
@@ -109,26 +109,30 @@ func (c *Control) findLayerVersion(ref layerRef) *layerVersion {
 }
 
 func (c *Control) publishLayerVersion(ctx context.Context, in *lambda.PublishLayerVersionInput) (*lambda.PublishLayerVersionOutput, error) {
-	ref, err := c.layerRef(deref(in.LayerName))
+	ref, err := c.layerRef(ctx, deref(in.LayerName))
 	if err != nil {
 		return nil, err
 	}
+	content := in.Content
 	switch {
-	case in.Content == nil || len(in.Content.ZipFile) == 0 && in.Content.S3Bucket == nil:
-		return nil, invalid("Please provide a source for layer content.")
-	case in.Content.S3Bucket != nil || in.Content.S3Key != nil:
+	case !blank(content.S3Bucket) || !blank(content.S3Key) || !blank(content.S3ObjectVersion) || !blank(content.S3ObjectStorageMode):
 		return nil, notServed("layer content from S3", "; send the archive itself in ZipFile")
-	case len(in.Content.ZipFile) > firn.MaxZipUploadBytes:
-		return nil, firn.Faultf(firn.RequestEntityTooLarge, "Request must be smaller than %d bytes for the PublishLayerVersion operation", 69905067)
+	case len(content.ZipFile) == 0:
+		return nil, invalid("Please provide a source for layer content.")
 	}
-	digest, info, err := c.storeZip(ctx, in.Content.ZipFile)
+	zip, err := c.inspect(ctx, "PublishLayerVersion", content.ZipFile)
 	if err != nil {
 		return nil, err
 	}
+	c.gc.RLock()
+	defer c.gc.RUnlock()
 	unlock := c.lock("layer/" + ref.name)
 	defer unlock()
+	if err := c.keep(ctx, zip); err != nil {
+		return nil, err
+	}
 	lv := &layerVersion{
-		Name: ref.name, Digest: digest, Size: int64(len(in.Content.ZipFile)), Unzipped: info.UnzippedBytes,
+		Name: ref.name, Digest: zip.digest, Size: int64(len(zip.zip)), Unzipped: zip.info.UnzippedBytes,
 		Description: deref(in.Description), LicenseInfo: in.LicenseInfo,
 		Runtimes: in.CompatibleRuntimes, Architectures: in.CompatibleArchitectures, Created: *c.timestamp(),
 	}
@@ -184,7 +188,7 @@ func (c *Control) showLayer(lv *layerVersion) *lambda.GetLayerVersionOutput {
 }
 
 func (c *Control) getLayerVersion(ctx context.Context, in *lambda.GetLayerVersionInput) (*lambda.GetLayerVersionOutput, error) {
-	ref, err := c.layerRef(deref(in.LayerName))
+	ref, err := c.layerRef(ctx, deref(in.LayerName))
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +204,7 @@ func (c *Control) getLayerVersion(ctx context.Context, in *lambda.GetLayerVersio
 }
 
 func (c *Control) getLayerVersionByArn(ctx context.Context, in *lambda.GetLayerVersionByArnInput) (*lambda.GetLayerVersionByArnOutput, error) {
-	ref, err := c.layerRef(deref(in.Arn))
+	ref, err := c.layerRef(ctx, deref(in.Arn))
 	if err != nil {
 		return nil, err
 	}
@@ -230,11 +234,20 @@ func (c *Control) matching(name string, runtime types.Runtime, arch types.Archit
 }
 
 func (c *Control) listItem(lv *layerVersion) types.LayerVersionsListItem {
-	return *convert[types.LayerVersionsListItem](c.showLayer(lv))
+	return types.LayerVersionsListItem{
+		LayerVersionArn:         ptr(firn.LayerVersionARN(c.cfg.Region, c.cfg.Account, lv.Name, lv.Number)),
+		Version:                 lv.Number,
+		Description:             &lv.Description,
+		LicenseInfo:             lv.LicenseInfo,
+		CreatedDate:             &lv.Created,
+		CompatibleRuntimes:      lv.Runtimes,
+		CompatibleArchitectures: lv.Architectures,
+	}
 }
 
-func (c *Control) listLayers(ctx context.Context, in *lambda.ListLayersInput) (*lambda.ListLayersOutput, error) {
-	if err := checkMarker(in.Marker); err != nil {
+func (c *Control) listLayers(_ context.Context, in *lambda.ListLayersInput) (*lambda.ListLayersOutput, error) {
+	after, err := readMarker(in.Marker)
+	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -254,15 +267,16 @@ func (c *Control) listLayers(ctx context.Context, in *lambda.ListLayersInput) (*
 		})
 	}
 	out := &lambda.ListLayersOutput{}
-	out.Layers, out.NextMarker = page(items, in.Marker, in.MaxItems, listLimit, func(l types.LayersListItem) string { return *l.LayerName })
+	out.Layers, out.NextMarker = page(items, after, in.MaxItems, func(l types.LayersListItem) string { return *l.LayerName })
 	return out, nil
 }
 
 func (c *Control) listLayerVersions(ctx context.Context, in *lambda.ListLayerVersionsInput) (*lambda.ListLayerVersionsOutput, error) {
-	if err := checkMarker(in.Marker); err != nil {
+	after, err := readMarker(in.Marker)
+	if err != nil {
 		return nil, err
 	}
-	ref, err := c.layerRef(deref(in.LayerName))
+	ref, err := c.layerRef(ctx, deref(in.LayerName))
 	if err != nil {
 		return nil, err
 	}
@@ -272,14 +286,14 @@ func (c *Control) listLayerVersions(ctx context.Context, in *lambda.ListLayerVer
 	}
 	out := &lambda.ListLayerVersionsOutput{}
 	// Newest first: the key falls as the number rises.
-	out.LayerVersions, out.NextMarker = page(items, in.Marker, in.MaxItems, listLimit, func(l types.LayerVersionsListItem) string {
+	out.LayerVersions, out.NextMarker = page(items, after, in.MaxItems, func(l types.LayerVersionsListItem) string {
 		return fmt.Sprintf("%019d", int64(1e18)-l.Version)
 	})
 	return out, nil
 }
 
 func (c *Control) deleteLayerVersion(ctx context.Context, in *lambda.DeleteLayerVersionInput) (*lambda.DeleteLayerVersionOutput, error) {
-	ref, err := c.layerRef(deref(in.LayerName))
+	ref, err := c.layerRef(ctx, deref(in.LayerName))
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +308,7 @@ func (c *Control) deleteLayerVersion(ctx context.Context, in *lambda.DeleteLayer
 		return &lambda.DeleteLayerVersionOutput{}, nil // as AWS: deleting what is gone succeeds
 	}
 	err = c.cfg.Store.Update(ctx, func(tx state.Tx) error { return tx.Delete(kindLayer, layerKey(lv.Name, lv.Number)) })
-	if err != nil && !errors.Is(err, state.ErrConflict) {
+	if err != nil {
 		return nil, storageFault(err)
 	}
 	c.mu.Lock()

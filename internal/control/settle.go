@@ -2,36 +2,125 @@ package control
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
-	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/awswire"
 )
 
-// sweepInterval is how often archives that no record names are removed.
-const sweepInterval = 10 * time.Minute
+const (
+	// sweepInterval is how often what no record names is removed.
+	sweepInterval = 10 * time.Minute
+	// retryInterval is how long a function waits that could not be settled.
+	retryInterval = 5 * time.Second
+	// settlers work at once, so that one large archive does not keep the
+	// others waiting; package image unpacks as many.
+	settlers = 2
+)
 
-// enqueue has the background settle a function. The queue is bounded: when it
-// is full, the caller of the API waits, which is the back-pressure wanted.
-func (c *Control) enqueue(name string) { c.settle <- name }
+// queue holds the names of functions to settle. Adding never waits: a name is
+// held once, so the functions bound its size, and who adds may hold a
+// function's lock.
+type queue struct {
+	wake chan struct{} // has a token when there may be names
+
+	mu      sync.Mutex
+	pending map[string]struct{}
+	delayed map[string]struct{} // for the next retry
+}
+
+func newQueue() *queue {
+	return &queue{wake: make(chan struct{}, 1), pending: make(map[string]struct{}), delayed: make(map[string]struct{})}
+}
+
+func (q *queue) add(name string) {
+	q.mu.Lock()
+	q.pending[name] = struct{}{}
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// later keeps a name until retry.
+func (q *queue) later(name string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.delayed[name] = struct{}{}
+}
+
+func (q *queue) retry() {
+	q.mu.Lock()
+	for name := range q.delayed {
+		q.pending[name] = struct{}{}
+	}
+	clear(q.delayed)
+	q.mu.Unlock()
+	q.signal()
+}
+
+// take waits for a name; false when ctx ends.
+func (q *queue) take(ctx context.Context) (string, bool) {
+	for ctx.Err() == nil {
+		if name, ok := q.pick(); ok {
+			q.signal() // there may be more, for somebody else
+			return name, true
+		}
+		select {
+		case <-q.wake:
+		case <-ctx.Done():
+		}
+	}
+	return "", false
+}
+
+func (q *queue) pick() (string, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for name := range q.pending {
+		delete(q.pending, name)
+		return name, true
+	}
+	return "", false
+}
 
 // Run settles created and changed functions, and sweeps unused archives, until
-// ctx ends.
+// ctx ends. What is unsettled then is settled by the next Load.
 func (c *Control) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepInterval)
-	defer tick.Stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	for range settlers {
+		work.Go(func() {
+			for {
+				name, ok := c.settling.take(ctx)
+				if !ok {
+					return
+				}
+				if err := c.settleFunction(ctx, name); err != nil && ctx.Err() == nil {
+					c.cfg.Logger.Error("function could not be settled; it is tried again", "function", name, "error", err)
+					c.settling.later(name)
+				}
+			}
+		})
+	}
+	sweep, retry := time.NewTicker(sweepInterval), time.NewTicker(retryInterval)
+	defer sweep.Stop()
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case name := <-c.settle:
-			if err := c.settleFunction(ctx, name); err != nil && ctx.Err() == nil {
-				c.cfg.Logger.Error("function could not be settled; it is tried again at the next start", "function", name, "error", err)
-			}
-		case <-tick.C:
-			c.Sweep()
+		case <-retry.C:
+			c.settling.retry()
+		case <-sweep.C:
+			c.Sweep(ctx)
 		}
 	}
 }
@@ -45,39 +134,42 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	if !ok {
 		return nil // deleted meanwhile
 	}
-	rec := f.(*function).record.Load()
-	if settled(rec) {
+	seen := f.(*function).record.Load()
+	if seen == nil || settled(seen) {
 		return nil
 	}
-	_, err := c.cfg.Images.Function(ctx, rec.Code)
-	if err == nil {
-		_, err = c.cfg.Images.Layers(ctx, layerDigests(rec))
+	_, failure := c.cfg.Images.Function(ctx, seen.Code)
+	if failure == nil {
+		_, failure = c.cfg.Images.Layers(ctx, layerDigests(seen))
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	unlock := c.lock(name)
 	defer unlock()
-	if f.(*function).record.Load() != rec {
-		return nil // deleted meanwhile; changes are refused while this runs
+	if now, _ := c.functions.Load(name); now != f {
+		return nil // deleted meanwhile, and perhaps made again
 	}
-	if _, still := c.functions.Load(name); !still {
-		return nil
+	// Changes are refused while one is settled, but for tags.
+	old := f.(*function).record.Load()
+	if settled(old) || old.Generation != seen.Generation {
+		return nil // settled meanwhile, and perhaps changed again
 	}
-	next := *rec
+	next := *old
 	next.Config.RevisionId = ptr(awswire.NewRequestID())
-	if err != nil {
-		c.cfg.Logger.Error("code could not be unpacked", "function", name, "error", err)
+	if failure != nil {
+		c.cfg.Logger.Error("code could not be unpacked", "function", name, "error", failure)
 		markFailed(&next)
-		return c.save(ctx, rec, &next)
+		return c.save(ctx, old, &next)
 	}
 	markActive(&next)
-	if err := c.save(ctx, rec, &next); err != nil {
+	next.Before = nil
+	next.serving = c.version(&next)
+	if err := c.save(ctx, old, &next); err != nil {
 		return err
 	}
-	old := f.(*function).active.Swap(c.version(&next))
-	if old != nil {
-		c.cfg.Retirer.Retire(old.Key)
+	if old.serving != nil {
+		c.cfg.Retirer.Retire(old.serving.Key)
 	}
 	return nil
 }
@@ -97,38 +189,4 @@ func markFailed(rec *record) {
 		cfg.State, cfg.StateReason, cfg.StateReasonCode = types.StateFailed, ptr(reason), types.StateReasonCodeInternalError
 	}
 	cfg.LastUpdateStatus, cfg.LastUpdateStatusReason, cfg.LastUpdateStatusReasonCode = types.LastUpdateStatusFailed, ptr(reason), types.LastUpdateStatusReasonCodeInternalError
-}
-
-func layerDigests(rec *record) []firn.Digest {
-	var out []firn.Digest
-	for _, l := range rec.Layers {
-		out = append(out, l.Digest)
-	}
-	return out
-}
-
-// Sweep deletes archives that no record refers to: left over by updates,
-// deletions, and by a process that stopped between storing an archive and
-// writing its record. An archive that was stored a short while ago may be one
-// whose record is about to be written, so it is spared.
-func (c *Control) Sweep() {
-	before := c.cfg.Now().Add(-sweepInterval)
-	for info, err := range c.cfg.Blobs.List() {
-		if err != nil {
-			c.cfg.Logger.Error("list archives", "error", err)
-			return
-		}
-		if info.Stored.After(before) || c.referred(info.Digest) {
-			continue
-		}
-		if err := c.cfg.Blobs.Delete(info.Digest); err != nil {
-			c.cfg.Logger.Error("delete archive", "digest", info.Digest, "error", err)
-		}
-	}
-}
-
-func (c *Control) referred(digest firn.Digest) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.usage[digest] != nil
 }

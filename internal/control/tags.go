@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
@@ -29,13 +30,13 @@ func (c *Control) taggable(resource *string) (*record, error) {
 // not in the model.
 func checkTags(tags map[string]string) error {
 	if len(tags) > firn.MaxTagsPerFunction {
-		return invalid("Number of tags exceeds function tag limit of %d", firn.MaxTagsPerFunction)
+		return invalid("Number of tags exceeds resource tag limit.")
 	}
 	for key, value := range tags {
 		switch {
-		case key == "" || len(key) > 128:
+		case key == "" || utf8.RuneCountInString(key) > 128:
 			return invalid("Tag keys must have 1 to 128 characters: %q", key)
-		case len(value) > 256:
+		case utf8.RuneCountInString(value) > 256:
 			return invalid("The value of the tag %s is longer than 256 characters", key)
 		case strings.HasPrefix(strings.ToLower(key), "aws:"):
 			return invalid("The tag key %s uses the reserved prefix aws:", key)
@@ -71,7 +72,7 @@ func (c *Control) retag(ctx context.Context, resource *string, edit func(map[str
 
 func (c *Control) tagResource(ctx context.Context, in *lambda.TagResourceInput) (*lambda.TagResourceOutput, error) {
 	if len(in.Tags) == 0 {
-		return nil, invalid("At least one tag must be provided")
+		return nil, invalid("An error occurred and the request cannot be processed.")
 	}
 	err := c.retag(ctx, in.Resource, func(tags map[string]string) { maps.Copy(tags, in.Tags) })
 	return &lambda.TagResourceOutput{}, err
@@ -86,7 +87,7 @@ func (c *Control) untagResource(ctx context.Context, in *lambda.UntagResourceInp
 	return &lambda.UntagResourceOutput{}, err
 }
 
-func (c *Control) listTags(ctx context.Context, in *lambda.ListTagsInput) (*lambda.ListTagsOutput, error) {
+func (c *Control) listTags(_ context.Context, in *lambda.ListTagsInput) (*lambda.ListTagsOutput, error) {
 	rec, err := c.taggable(in.Resource)
 	if err != nil {
 		return nil, err

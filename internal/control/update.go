@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -12,8 +14,11 @@ import (
 
 // change runs one update of a function: it checks the revision and that no
 // other update is in progress, lets edit alter a copy, and saves it as an
-// update in progress, which is then settled in the background.
+// update in progress, which is then settled in the background. edit may store
+// archives.
 func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *string, edit func(*record) error) (*record, error) {
+	c.gc.RLock()
+	defer c.gc.RUnlock()
 	unlock := c.lock(ref.Name)
 	defer unlock()
 	old, err := c.changeable(ref, revisionID)
@@ -24,6 +29,10 @@ func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *
 	if err := edit(&rec); err != nil {
 		return nil, err
 	}
+	if old.Before == nil && old.serving != nil {
+		before := *old
+		rec.Before = &before
+	}
 	rec.Generation = awswire.NewRequestID()
 	rec.Config.RevisionId = ptr(awswire.NewRequestID())
 	rec.Config.LastModified = c.timestamp()
@@ -33,7 +42,7 @@ func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *
 	if err := c.save(ctx, old, &rec); err != nil {
 		return nil, err
 	}
-	c.enqueue(ref.Name)
+	c.settling.add(ref.Name)
 	return &rec, nil
 }
 
@@ -63,39 +72,48 @@ func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case in.ImageUri != nil:
-		return nil, notServed("functions from container images (ImageUri)", "")
-	case in.S3Bucket != nil || in.S3Key != nil:
-		return nil, notServed("code from S3", "; send the archive itself in ZipFile")
-	case in.Publish || in.PublishTo != "":
-		return nil, notServed("published versions (Publish)", "")
-	case in.SourceKMSKeyArn != nil:
-		return nil, notServed("SourceKMSKeyArn", "")
-	case len(in.ZipFile) == 0:
+	if err := refuseSet(unservedCode(in)); err != nil {
+		return nil, err
+	}
+	if len(in.ZipFile) == 0 {
 		return nil, invalid("Please provide a source for function code.")
 	}
-	edit := func(rec *record) error {
-		if err := c.setArchitecture(rec, in.Architectures); err != nil {
-			return err
-		}
-		return c.setCode(ctx, rec, in.ZipFile)
+	old, err := c.changeable(ref, in.RevisionId)
+	if err != nil {
+		return nil, err // before the work; it is asked again under the lock
 	}
-	if in.DryRun {
-		old, err := c.changeable(ref, in.RevisionId)
-		if err != nil {
-			return nil, err
-		}
-		rec := *old
-		if err := edit(&rec); err != nil {
-			return nil, err
-		}
-		return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
-	}
-	rec, err := c.change(ctx, ref, in.RevisionId, edit)
+	code, err := c.inspect(ctx, "UpdateFunctionCode", in.ZipFile)
 	if err != nil {
 		return nil, err
 	}
+	if in.DryRun {
+		rec := *old
+		return c.dryRun(&rec, in, code)
+	}
+	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error {
+		if err := c.setArchitecture(rec, in.Architectures); err != nil {
+			return err
+		}
+		return c.setCode(ctx, rec, code)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
+}
+
+// dryRun answers what an update would, and stores nothing.
+func (c *Control) dryRun(rec *record, in *lambda.UpdateFunctionCodeInput, code *archive) (*lambda.UpdateFunctionCodeOutput, error) {
+	if err := c.setArchitecture(rec, in.Architectures); err != nil {
+		return nil, err
+	}
+	rec.Unzipped = code.info.UnzippedBytes
+	if err := checkUnzipped(rec); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(code.zip)
+	rec.Config.CodeSize = int64(len(code.zip))
+	rec.Config.CodeSha256 = ptr(base64.StdEncoding.EncodeToString(sum[:]))
 	return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
 }
 
@@ -104,7 +122,7 @@ func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.Up
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(rec, in) })
+	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(ctx, rec, in) })
 	if err != nil {
 		return nil, err
 	}

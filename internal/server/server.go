@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -76,8 +77,10 @@ const (
 
 // Server is one node.
 type Server struct {
-	cfg   Config
-	ready chan struct{}
+	cfg       Config
+	ready     chan struct{}
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
 
 	// Valid once ready is closed.
 	addr string
@@ -103,7 +106,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Auth == AuthNone && !isLoopback(host) {
 		return nil, fmt.Errorf("refusing to listen on %s without authentication: anybody who reaches it could run code here. Use a loopback address, or --auth %s", cfg.Listen, AuthSigV4)
 	}
-	return &Server{cfg: cfg, ready: make(chan struct{})}, nil
+	return &Server{cfg: cfg, ready: make(chan struct{}), hurry: make(chan struct{})}, nil
 }
 
 func withDefaults(cfg Config) Config {
@@ -163,6 +166,10 @@ func (s *Server) Credentials() keyring.Credentials { return s.root }
 // Config is the configuration in force, with its defaults.
 func (s *Server) Config() Config { return s.cfg }
 
+// Hurry cuts the drain short: what still runs once Run's context has ended is
+// told and ended now. It returns at once, and Run still leaves nothing behind.
+func (s *Server) Hurry() { s.hurryOnce.Do(func() { close(s.hurry) }) }
+
 // Run serves until ctx ends. Invocations in flight then have DrainTimeout to
 // finish; what remains is told and ended. Nothing that Run started outlives
 // it: no process, mount, control group or temporary file.
@@ -185,9 +192,13 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := node.control.Load(ctx); err != nil {
 		return err
 	}
-	node.control.Sweep()
+	node.control.Sweep(ctx)
 	return s.serve(ctx, node, listener)
 }
+
+// tellTime is how long callers may take to read that their invocation was
+// ended.
+const tellTime = 2 * time.Second
 
 // serve runs the HTTP server and the background work, and ends them in order.
 func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) error {
@@ -210,20 +221,33 @@ func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) erro
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
+	group.Go(func() error {
+		select {
+		case <-s.hurry:
+			cancel()
+		case <-drain.Done():
+		}
+		return nil
+	})
 	fleetDone := make(chan struct{})
 	go func() {
 		defer close(fleetDone)
 		if err := n.fleet.Close(drain); err != nil {
-			s.cfg.Logger.Warn("invocations were still running at the end of the drain timeout and were ended", "timeout", s.cfg.DrainTimeout)
+			s.cfg.Logger.Warn("invocations were still running at the end of the drain and were ended", "timeout", s.cfg.DrainTimeout)
 		}
 	}()
 	if err := front.Shutdown(drain); err != nil {
-		// The fleet has told or is telling the callers; what is left are
-		// connections that do not read.
+		// The fleet tells the callers. After a moment for the answers to go
+		// out, what is left are connections that do not read.
 		<-fleetDone
-		front.Close()
+		telling, done := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
+		defer done()
+		if err := front.Shutdown(telling); err != nil {
+			front.Close()
+		}
 	}
 	<-fleetDone
+	cancel()
 	stop()
 	return group.Wait()
 }
