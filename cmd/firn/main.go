@@ -25,7 +25,8 @@ func main() {
 var errSilent = errors.New("")
 
 // run is the program: it returns the exit status. The first SIGINT or SIGTERM
-// ends the context; a second one ends the process at once, by the default.
+// ends the context; a further one ends the process by the default, unless the
+// command takes it (firn up does, once).
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +35,7 @@ func newUp() *cobra.Command {
 		Short: "Start firn: the Lambda API and everything behind it",
 		Long: "Start firn in the foreground: the Lambda API and everything behind it, in one process.\n" +
 			"It prints what to export so that clients find it, then shows live what runs.\n" +
-			"SIGINT or SIGTERM end it: invocations in flight finish first, a second signal ends it at once.",
+			"SIGINT or SIGTERM end it: invocations in flight finish first, a second signal ends them at once.",
 		Example: "  firn up\n  firn up --listen 127.0.0.1:9000 --data ./firn-data --auth none\n  eval \"$(firn env)\"   # in another terminal",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -74,6 +76,7 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	defer hurryOn(srv)()
 	group, ctx := errgroup.WithContext(cmd.Context())
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error {
@@ -91,6 +94,31 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintln(out, "firn has ended; everything it started is gone.")
 	}
 	return nil
+}
+
+// hurryOn has the second SIGINT or SIGTERM end at once what still runs; a third
+// one then kills firn by the default. The first one, which ends the context,
+// is counted only. The returned function undoes it.
+func hurryOn(srv *server.Server) (undo func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer signal.Stop(signals)
+		for range 2 {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
+		}
+		srv.Hurry()
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
 }
 
 func (f *upFlags) style(out io.Writer) (telemetry.Style, error) {

@@ -19,6 +19,9 @@ func (s *Server) openBackend(ctx context.Context) (sandbox.Backend, error) {
 	case "linux":
 		return linux.New(ctx, linux.Config{
 			InitPath: s.cfg.InitPath, PoolSize: max(s.cfg.PoolSize, 0), Network: s.cfg.Network,
+			// Rather no network, with a warning, than no firn: an ordinary user
+			// often gets no TUN device.
+			DegradeNetwork: true,
 			Logger: s.cfg.Logger.With("component", "sandbox"),
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"syscall"
 
 	"github.com/firn-run/firn/internal/sandbox/linux/initproto"
 )
@@ -63,6 +64,9 @@ func (s *spawner) start() (*conn, error) {
 	cmd.ExtraFiles = []*os.File{theirs, s.program}
 	cmd.Stderr = os.Stderr
 	cmd.Dir = "/"
+	// Out of the terminal's reach: a Ctrl-C is for firn alone, which lets what
+	// runs in the sandboxes finish.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		_ = sock.Close()
 		return nil, fmt.Errorf("start the spawner: %w", err)
