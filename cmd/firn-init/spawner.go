@@ -3,6 +3,7 @@
 package main
 
 import (
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -10,9 +11,11 @@ import (
 	"github.com/firn-run/firn/internal/sandbox/linux/initproto"
 )
 
-// runSpawner forks inits until firn is gone. It runs on the locked main
-// thread, which lives as long as the process: the death signal that each init
-// asks for follows the thread that forked it, not the process.
+// runSpawner forks inits until firn is gone, on a thread that lives as long as
+// the process: the death signal that each init asks for follows the thread
+// that forked it, not the process. It is not the main thread, to which the
+// kernel charges the memory of the process: this one visits the control groups
+// of sandboxes, and nothing of the spawner is to stay there.
 func runSpawner(ctl *control) error {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -20,19 +23,32 @@ func runSpawner(ctl *control) error {
 	}
 	kick := make(chan struct{}, 1)
 	go reapInits(kick)
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		ended <- serveSpawns(ctl, null, kick)
+	}()
+	return <-ended
+}
+
+// serveSpawns answers requests for inits.
+func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
 	for {
 		seq, m, fds, err := ctl.receive()
 		if m == nil {
 			return err
 		}
 		request, ok := m.(*initproto.Spawn)
-		if !ok || len(fds) < 1 || request.InCgroup && len(fds) != 2 {
+		if !ok || len(fds) != wanted(request) {
 			return failed("understand the request", unix.EPROTO)
 		}
-		pid, pidfd, err := spawn(request, null, fds)
+		pid, pidfd, failure, err := spawnInGroups(request, null, fds)
 		closeAll(fds)
 		if err != nil {
-			err = ctl.fail(seq, failed("fork init", err))
+			return err
+		}
+		if failure != nil {
+			err = ctl.fail(seq, failed("fork init", failure))
 		} else {
 			select {
 			case kick <- struct{}{}:
@@ -45,6 +61,40 @@ func runSpawner(ctl *control) error {
 			return err
 		}
 	}
+}
+
+// wanted is the number of descriptors that come with a request.
+func wanted(m *initproto.Spawn) int {
+	n := 1 + 2*int(min(m.Tasks, initproto.MaxFDs))
+	if m.InCgroup {
+		n++
+	}
+	return n
+}
+
+// spawnInGroups forks an init from within its control groups of version 1 and
+// comes back. A group that cannot be entered is left to firn, which moves init
+// afterwards; not to come back is the end, for a group with a foreign thread in
+// it cannot be removed.
+func spawnInGroups(m *initproto.Spawn, null int, fds []int) (pid, pidfd int, failure, err error) {
+	doors := fds[len(fds)-2*int(m.Tasks):]
+	for _, fd := range doors[:m.Tasks] {
+		_ = enter(fd)
+	}
+	pid, pidfd, failure = spawn(m, null, fds)
+	for _, fd := range doors[m.Tasks:] {
+		if err := enter(fd); err != nil {
+			return 0, 0, nil, failed("leave a control group", err)
+		}
+	}
+	return pid, pidfd, failure, nil
+}
+
+// enter moves this thread through an open file "tasks". "0" is the thread that
+// writes, which the kernel moves without waiting for anything.
+func enter(fd int) error {
+	_, err := unix.Write(fd, []byte{'0'})
+	return err
 }
 
 // ambient are the capabilities of an init whose user id inside is not 0: what

@@ -113,6 +113,18 @@ func (k *blank) spawn(ctx context.Context) error {
 		m.InCgroup = true
 		fds = append(fds, k.group.FD())
 	}
+	if k.group != nil {
+		in, back, err := k.group.Doors()
+		if err != nil {
+			_ = sock.Close()
+			return err
+		}
+		m.Tasks = uint32(len(in))
+		for _, f := range append(in, back...) {
+			defer f.Close()
+			fds = append(fds, int(f.Fd()))
+		}
+	}
 	born, err := k.b.spawner.spawn(ctx, m, fds...)
 	if err != nil {
 		_ = sock.Close()
@@ -175,6 +187,8 @@ func (k *blank) furnish(ctx context.Context, root string) error {
 	return err
 }
 
+// joinCgroups moves init into its control groups as far as it was not born
+// there.
 func (k *blank) joinCgroups() error {
 	if k.group == nil {
 		return nil

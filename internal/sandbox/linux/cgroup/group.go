@@ -139,6 +139,38 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
+// Doors opens the files by which a thread moves itself into the group in each
+// tree of version 1, and those by which it goes back to where this process is.
+// What a thread forks while it is inside is born in the group, and that needs
+// no grace period: only a whole process that is moved does. There are none on
+// version 2, where FD serves. The caller closes them.
+func (g *Group) Doors() (in, back []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			closeFiles(append(in, back...))
+			in, back, err = nil, nil, g.fail("open tasks", err)
+		}
+	}()
+	for _, home := range g.m.lay.homes {
+		f, err := openFile(filepath.Join(home, filepath.Base(g.m.lay.dirs[0]), g.name, "tasks"), unix.O_WRONLY)
+		if err != nil {
+			return in, back, err
+		}
+		in = append(in, f)
+		if f, err = openFile(filepath.Join(home, "tasks"), unix.O_WRONLY); err != nil {
+			return in, back, err
+		}
+		back = append(back, f)
+	}
+	return in, back, nil
+}
+
+func closeFiles(list []*os.File) {
+	for _, f := range list {
+		_ = f.Close()
+	}
+}
+
 // Pids lists the processes in the group, as numbered in this process's PID
 // namespace.
 func (g *Group) Pids() []int {

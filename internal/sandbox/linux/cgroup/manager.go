@@ -43,6 +43,7 @@ type Manager struct {
 // directory stands several times on version 2; "" means nowhere.
 type layout struct {
 	dirs     []string // every directory firn made, one per tree
+	homes    []string // of version 1: where this process is in each tree of dirs
 	unified  string   // in the cgroup2 tree: freeze, kill, CLONE_INTO_CGROUP
 	memory   place
 	cpu      place
@@ -182,6 +183,7 @@ func (m *Manager) makeDirsAs(name string) error {
 			return fmt.Errorf("cgroup: %w", err)
 		}
 		m.lay.dirs = append(m.lay.dirs, dir)
+		m.lay.homes = append(m.lay.homes, m.host.trees[i].own)
 		inheritCpuset(dir)
 		m.take(use, dir)
 	}

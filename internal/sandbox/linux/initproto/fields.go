@@ -70,6 +70,7 @@ func (m *Spawn) encode(e *encoder) {
 	e.idMaps(m.GIDs)
 	e.bool(m.Unprivileged)
 	e.bool(m.InCgroup)
+	e.uint(uint64(m.Tasks))
 }
 
 func (m *Spawn) decode(d *decoder) {
@@ -77,6 +78,7 @@ func (m *Spawn) decode(d *decoder) {
 	m.GIDs = d.idMaps()
 	m.Unprivileged = d.bool()
 	m.InCgroup = d.bool()
+	m.Tasks = d.uint32()
 }
 
 func (e *encoder) idMaps(list []IDMap) {

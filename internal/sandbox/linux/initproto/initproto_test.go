@@ -14,7 +14,7 @@ func samples() []Message {
 	return []Message{
 		&Failure{Step: "mount /proc", Errno: 1},
 		&OK{},
-		&Spawn{UIDs: ids, GIDs: ids, Unprivileged: true, InCgroup: true},
+		&Spawn{UIDs: ids, GIDs: ids, Unprivileged: true, InCgroup: true, Tasks: 5},
 		&Spawned{PID: 4711},
 		&Setup{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}, Base: true, Hostname: "h", UID: 993, GID: 990,
 			SetIDs: true, KeepHost: true, Processes: 1024, TUN: true},

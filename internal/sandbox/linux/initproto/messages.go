@@ -85,7 +85,9 @@ type IDMap struct{ Inside, Outside, Count uint32 }
 
 // Spawn asks the spawner for a new init in namespaces of its own. Its control
 // socket is the first descriptor; the second, with InCgroup, is the cgroup2
-// directory to be born in.
+// directory to be born in. Then come the files "tasks" of Tasks groups of
+// version 1 to be born in, and as many of the groups that the spawner goes
+// back to.
 type Spawn struct {
 	UIDs, GIDs []IDMap
 	// Unprivileged says that the spawner has no rights over other user ids:
@@ -93,6 +95,7 @@ type Spawn struct {
 	// because its user id inside is not 0.
 	Unprivileged bool
 	InCgroup     bool
+	Tasks        uint32
 }
 
 // Spawned answers Spawn; the descriptor with it is a pidfd.
