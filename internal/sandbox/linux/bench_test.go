@@ -14,15 +14,11 @@ import (
 	"github.com/firn-run/firn/internal/sandbox"
 )
 
-// firstRequest builds the smallest function into a directory of its own.
+// firstRequest copies the smallest function into a directory of its own.
 func firstRequest(t testing.TB) (dir string) {
 	t.Helper()
 	dir = publicDir(t)
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "bootstrap"), "./testdata/first")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	copyFile(t, filepath.Join(filepath.Dir(os.Getenv(initVariable)), "first"), filepath.Join(dir, "bootstrap"))
 	return dir
 }
 

@@ -16,11 +16,9 @@ import (
 	"github.com/firn-run/firn/internal/sandbox/sandboxtest"
 )
 
-// initVariable tells a test that runs in a child where firn-init is.
+// initVariable tells tests, and those that run in a child, where firn-init is.
+// The program of testdata/first lies beside it.
 const initVariable = "FIRN_TEST_INIT"
-
-// built is the firn-init of this test run.
-type built struct{ path string }
 
 func TestMain(m *testing.M) {
 	sandboxtest.Main()
@@ -44,11 +42,13 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, initName)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "github.com/firn-run/firn/cmd/firn-init")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build firn-init: %v\n%s", err, out)
-		return 1
+	for file, pkg := range map[string]string{path: "github.com/firn-run/firn/cmd/firn-init", filepath.Join(dir, "first"): "./testdata/first"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
+			return 1
+		}
 	}
 	_ = os.Chmod(dir, 0o755)
 	if err := os.Setenv(initVariable, path); err != nil {
