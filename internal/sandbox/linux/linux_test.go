@@ -22,6 +22,10 @@ const initVariable = "FIRN_TEST_INIT"
 
 func TestMain(m *testing.M) {
 	sandboxtest.Main()
+	if os.Getenv(grantVariable) != "" {
+		fmt.Fprintln(os.Stderr, grantTUN()) // returns on failure only
+		os.Exit(1)
+	}
 	if mark := os.Getenv(ownerVariable); mark != "" {
 		os.Exit(owner(mark))
 	}

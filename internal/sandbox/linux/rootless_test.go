@@ -4,13 +4,19 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/firn-run/firn/internal/sandbox/linux/egress/tun"
 )
 
 // rootlessVariable marks the child that runs tests as an ordinary user.
@@ -21,11 +27,54 @@ const ordinaryUser = 1500
 
 // TestRootless runs the tests again as an ordinary user, in a child.
 func TestRootless(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become somebody else")
+	asOrdinaryUser(t, nil)
+}
+
+// TestRootlessNetwork runs those that need a network as an ordinary user who
+// may open the TUN device, as on most distributions.
+func TestRootlessNetwork(t *testing.T) {
+	if _, err := os.Stat(tun.DevicePath); err != nil {
+		t.Skip("needs a TUN device: ", err)
 	}
+	asOrdinaryUser(t, func(cmd *exec.Cmd) {
+		cmd.Args = append(cmd.Args, "-test.run=TestConformance/.*(network|internet|listener).*|TestCloseLeavesNothing|TestPoolIsUsed")
+		cmd.Env = append(cmd.Env, grantVariable+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	})
+}
+
+// grantVariable makes the test binary, as root in a mount namespace of its
+// own, open the TUN device to everybody and go on as an ordinary user.
+const grantVariable = "FIRN_TEST_GRANT"
+
+func grantTUN() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", filepath.Dir(tun.DevicePath), "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	if err := unix.Mknod(tun.DevicePath, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200))); err != nil {
+		return err
+	}
+	if err := os.Chmod(tun.DevicePath, 0o666); err != nil {
+		return err
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(ordinaryUser), syscall.Setuid(ordinaryUser)); err != nil {
+		return err
+	}
+	if err := os.Unsetenv(grantVariable); err != nil {
+		return err
+	}
+	return syscall.Exec(os.Args[0], os.Args, os.Environ())
+}
+
+func asOrdinaryUser(t *testing.T, change func(*exec.Cmd)) {
 	if os.Getenv(rootlessVariable) != "" {
 		t.Skip("this is the child")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become somebody else")
 	}
 	dir := publicDir(t)
 	tmp := filepath.Join(dir, "tmp")
@@ -43,14 +92,13 @@ func TestRootless(t *testing.T) {
 	copyFile(t, "/proc/self/exe", self)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	args := []string{"-test.v=false", "-test.timeout=200s"}
-	if testing.Verbose() {
-		args[0] = "-test.v=true"
-	}
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, self, "-test.v="+strconv.FormatBool(testing.Verbose()), "-test.timeout=200s")
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), rootlessVariable+"=1", "TMPDIR="+tmp, "HOME=/")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	if change != nil {
+		change(cmd)
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
