@@ -84,6 +84,7 @@ func launch(t testing.TB, o options) *node {
 	n.cmd = exec.Command(argv[0], argv[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
 	n.cmd.Dir = "/"
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +188,8 @@ type function struct {
 	storage int32
 	layers  []string
 	files   map[string]file // of the archive; the actor as bootstrap when nil
+	// variables are the function's own.
+	variables map[string]string
 }
 
 // create makes a function and waits until it is active.
@@ -215,6 +218,9 @@ func (n *node) tryCreate(name string, f function) error {
 	}
 	if f.memory != 0 {
 		in.MemorySize = &f.memory
+	}
+	if f.variables != nil {
+		in.Environment = &types.Environment{Variables: f.variables}
 	}
 	if f.storage != 0 {
 		in.EphemeralStorage = &types.EphemeralStorage{Size: &f.storage}
