@@ -157,6 +157,9 @@ func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateF
 		cfg.Timeout = in.Timeout
 	}
 	if in.EphemeralStorage != nil && in.EphemeralStorage.Size != nil {
+		if *in.EphemeralStorage.Size > firn.MaxEphemeralStorageMB {
+			return invalid("'EphemeralStorage' value failed to satisfy constraint: Member must have value less than or equal to %d", firn.MaxEphemeralStorageMB)
+		}
 		cfg.EphemeralStorage = in.EphemeralStorage
 	}
 	if in.TracingConfig != nil && in.TracingConfig.Mode != "" {

@@ -1,0 +1,3 @@
+package control_test
+
+func serveChild(string) {}
