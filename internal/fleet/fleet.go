@@ -114,12 +114,14 @@ func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *enviro
 			f.inflight.Add(-1)
 			return nil, err
 		}
+		turn := m.turn // ours: nobody else changes it while the member is busy
 		out, err := m.env.Invoke(ctx, inv)
 		switch {
 		case errors.Is(err, environment.ErrBusy): // a mistake of ours: two takers
 			f.inflight.Add(-1)
 			return nil, fmt.Errorf("fleet: environment %s: %w", m.env.ID(), err)
 		case !errors.Is(err, environment.ErrEnded):
+			m.pool.settle(m, turn, f.cfg.Now())
 			return out, err
 		}
 		// The environment ended between being taken and being asked: its
@@ -167,7 +169,11 @@ func throttled() error {
 // take finds or makes an environment, busy from then on with the caller's
 // slot.
 func (f *Fleet) take(ctx context.Context, v *firn.FunctionVersion) (m *member, fresh bool, err error) {
-	if m := f.pool(v.Key).pop(); m != nil {
+	p := f.pool(v.Key)
+	if m := p.pop(); m != nil {
+		return m, false, nil
+	}
+	if m := f.takeSettling(ctx, p); m != nil {
 		return m, false, nil
 	}
 	m, err = f.start(ctx, v)

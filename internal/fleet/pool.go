@@ -20,6 +20,10 @@ type member struct {
 	busy   bool                     // holds a slot of the account's concurrency
 	ending bool                     // was, or is about to be, told to end
 	used   time.Time                // end of the last invocation
+	turn   uint64                   // counts the invocations given to it
+
+	settling bool      // the caller was answered, the environment is not ready yet
+	answered time.Time // when, if settling
 }
 
 // pool holds the environments of one FunctionVersion.
@@ -31,6 +35,10 @@ type pool struct {
 	idle      []*member // a stack: the last one was used last
 	retired   bool      // replaced or deleted: nothing becomes idle any more
 	forgotten bool      // no longer in the fleet's map
+
+	settling int      // members that are
+	waiting  []waiter // invocations that wait for one of them, the oldest first
+	slow     bool     // waiting was in vain the last time
 }
 
 // add admits a new, busy member; false when the pool was forgotten.
@@ -64,6 +72,7 @@ func (p *pool) pop() *member {
 	p.idle[n-1] = nil
 	p.idle = p.idle[:n-1]
 	m.busy = true
+	m.turn++
 	return m
 }
 
@@ -85,11 +94,14 @@ func (p *pool) push(m *member, now func() time.Time, maxAge time.Duration) (wasB
 	defer p.mu.Unlock()
 	wasBusy = m.busy
 	m.busy, m.used = false, now() // read here, so that the stack is ordered
+	p.settledLocked(m, m.used)
 	if p.retired || maxAge > 0 && m.used.Sub(m.born) > maxAge {
 		m.ending = true
 		return wasBusy, false
 	}
-	p.idle = append(p.idle, m)
+	if !p.handOverLocked(m) {
+		p.idle = append(p.idle, m)
+	}
 	return wasBusy, true
 }
 
@@ -100,6 +112,10 @@ func (p *pool) remove(m *member) (wasBusy, wasEnding bool) {
 	delete(p.members, m)
 	if i := slices.Index(p.idle, m); i >= 0 {
 		p.idle = slices.Delete(p.idle, i, i+1)
+	}
+	if m.settling {
+		m.settling = false
+		p.settling--
 	}
 	wasBusy, wasEnding = m.busy, m.ending
 	m.busy = false

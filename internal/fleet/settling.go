@@ -1,0 +1,97 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// settleWait is how long an invocation waits for an environment that has
+// answered its caller but is not ready yet, before it starts another one. A
+// runtime asks for its next event some 0.1 ms after its response, so that a
+// caller who sends one request after the other would meet its own environment
+// still busy; starting another takes longer than this.
+const settleWait = 2 * time.Millisecond
+
+// waiter is an invocation that waits for an environment to become ready. The
+// channel has room for the one member that it may be given.
+type waiter chan *member
+
+// settle notes that the caller of m's present turn was answered.
+func (p *pool) settle(m *member, turn uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.busy && m.turn == turn && !m.settling {
+		m.settling, m.answered = true, now
+		p.settling++
+	}
+}
+
+// settledLocked ends m's settling. A pool whose environments settle slowly,
+// since their extensions work on after the answer, is not waited for.
+func (p *pool) settledLocked(m *member, now time.Time) {
+	if !m.settling {
+		return
+	}
+	m.settling = false
+	p.settling--
+	p.slow = now.Sub(m.answered) > settleWait
+}
+
+// await registers an invocation that found no idle member; nil when there is
+// nothing to wait for.
+func (p *pool) await() waiter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slow || p.settling <= len(p.waiting) {
+		return nil
+	}
+	w := make(waiter, 1)
+	p.waiting = append(p.waiting, w)
+	return w
+}
+
+// leave ends a wait that took too long. It returns a member that was handed
+// over in the last moment, or nil.
+func (p *pool) leave(w waiter) *member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, w); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.slow = true
+		return nil
+	}
+	return <-w
+}
+
+// handOverLocked gives m, which is not busy any more, to the invocation that
+// waits longest; false when none does.
+func (p *pool) handOverLocked(m *member) bool {
+	if len(p.waiting) == 0 {
+		return false
+	}
+	w := p.waiting[0]
+	p.waiting = slices.Delete(p.waiting, 0, 1)
+	m.busy = true
+	m.turn++
+	w <- m
+	return true
+}
+
+// takeSettling waits for a moment for an environment that is about to be
+// ready; nil when none came.
+func (f *Fleet) takeSettling(ctx context.Context, p *pool) *member {
+	w := p.await()
+	if w == nil {
+		return nil
+	}
+	timer := time.NewTimer(settleWait)
+	defer timer.Stop()
+	select {
+	case m := <-w:
+		return m
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return p.leave(w)
+}
