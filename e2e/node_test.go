@@ -50,8 +50,8 @@ type node struct {
 type options struct {
 	data    string   // data directory, "" for a new one
 	args    []string // further arguments of `firn up`
-	prefix  []string // command that runs firn, as another user for instance
 	sandbox string   // "" is linux
+	user    uint32   // user and group id to run as, 0 for the test's own
 }
 
 // start runs `firn up` and waits until it serves. The test's end ends it.
@@ -78,13 +78,16 @@ func launch(t testing.TB, o options) *node {
 	if o.sandbox == "" {
 		o.sandbox = "linux"
 	}
-	argv := append(o.prefix, program("firn"), "up", "--listen", "127.0.0.1:0", "--data", o.data, "--sandbox", o.sandbox)
-	argv = append(argv, o.args...)
+	argv := append([]string{"up", "--listen", "127.0.0.1:0", "--data", o.data, "--sandbox", o.sandbox}, o.args...)
 	n := &node{t: t, data: o.data, out: newTranscript(), done: make(chan struct{})}
-	n.cmd = exec.Command(argv[0], argv[1:]...)
+	n.cmd = exec.Command(program("firn"), argv...)
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
 	n.cmd.Dir = "/"
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if o.user != 0 {
+		n.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: o.user, Gid: o.user}
+		n.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}
+	}
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
