@@ -198,10 +198,19 @@ func (s *box) thawLocked() error {
 		return nil
 	}
 	s.frozen = false
+	if s.sample != nil {
+		s.sample.wake()
+	}
 	if s.b.can.Freeze {
 		return s.group.Thaw()
 	}
 	return s.explainNil("thaw", s.conn.send(&initproto.SignalAll{Signal: uint32(syscall.SIGCONT)}))
+}
+
+func (s *box) isFrozen() bool {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	return s.frozen
 }
 
 func (s *box) explainNil(doing string, err error) error {

@@ -20,14 +20,18 @@ const sampleEvery = 50 * time.Millisecond
 // and kills the function when it is over its size. A function that allocates
 // faster than the sampler looks gets further than it should; the host's own
 // limits on firn are what is left then.
+//
+// What is frozen does not change, so a frozen sandbox is not looked at: idle
+// environments cost no processor time here either.
 type sampler struct {
-	box *box
+	box    *box
+	thawed chan struct{} // has room for one
 
 	mu   sync.Mutex
 	last sandbox.Usage
 }
 
-func newSampler(s *box) *sampler { return &sampler{box: s} }
+func newSampler(s *box) *sampler { return &sampler{box: s, thawed: make(chan struct{}, 1)} }
 
 func (m *sampler) figures() sandbox.Usage {
 	m.mu.Lock()
@@ -53,10 +57,29 @@ func (m *sampler) run() {
 		case <-m.box.conn.gone:
 			return
 		case <-tick.C:
-			if m.busy() {
-				m.look()
-			}
 		}
+		switch {
+		case m.box.isFrozen():
+			tick.Stop()
+			select {
+			case <-m.box.closed:
+				return
+			case <-m.box.conn.gone:
+				return
+			case <-m.thawed:
+			}
+			tick.Reset(sampleEvery)
+		case m.busy():
+			m.look()
+		}
+	}
+}
+
+// wake goes on with the looking after a thaw.
+func (m *sampler) wake() {
+	select {
+	case m.thawed <- struct{}{}:
+	default:
 	}
 }
 
@@ -66,12 +89,12 @@ func (m *sampler) busy() bool {
 	return len(m.box.processes) > 0
 }
 
-// look measures now. A sandbox whose init is frozen keeps its figures.
+// look measures now. A frozen sandbox keeps its figures.
 func (m *sampler) look() {
 	s := m.box
 	s.starting.Lock()
 	defer s.starting.Unlock()
-	if s.frozen && s.b.can.Freeze {
+	if s.frozen {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
