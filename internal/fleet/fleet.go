@@ -81,6 +81,7 @@ type Fleet struct {
 	inflight atomic.Int64 // slots taken
 	alive    atomic.Int64 // environments that were not told to end
 	phase    atomic.Int32
+	freed    chan struct{} // has a token when a slot may be free
 
 	stop   chan struct{}   // ends the reaper
 	base   context.Context // of sandboxes being made; ends with aborting
@@ -94,7 +95,7 @@ type Fleet struct {
 
 // New starts the reaper; the caller closes the fleet.
 func New(cfg Config) *Fleet {
-	f := &Fleet{cfg: cfg, stop: make(chan struct{})}
+	f := &Fleet{cfg: cfg, stop: make(chan struct{}), freed: make(chan struct{}, 1)}
 	f.base, f.cancel = context.WithCancel(context.Background())
 	f.live.Go(f.reap)
 	return f
@@ -105,23 +106,25 @@ func New(cfg Config) *Fleet {
 // environment may work on. When ctx ends, the invocation goes on without its
 // caller.
 func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *environment.Invocation) (*environment.Outcome, error) {
-	if err := f.reserve(); err != nil {
+	if err := f.reserve(ctx); err != nil {
 		return nil, err
 	}
 	for failed := 0; ; {
 		m, fresh, err := f.take(ctx, v)
 		if err != nil {
-			f.inflight.Add(-1)
+			f.release()
 			return nil, err
 		}
 		turn := m.turn // ours: nobody else changes it while the member is busy
 		out, err := m.env.Invoke(ctx, inv)
 		switch {
 		case errors.Is(err, environment.ErrBusy): // a mistake of ours: two takers
-			f.inflight.Add(-1)
+			f.release()
 			return nil, fmt.Errorf("fleet: environment %s: %w", m.env.ID(), err)
 		case !errors.Is(err, environment.ErrEnded):
-			m.pool.settle(m, turn, f.cfg.Now())
+			if err == nil { // else the caller has gone, and nothing was answered
+				m.pool.settle(m, turn, f.cfg.Now())
+			}
 			return out, err
 		}
 		// The environment ended between being taken and being asked: its
@@ -133,9 +136,9 @@ func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *enviro
 			if failed < maxStarts {
 				continue
 			}
-			f.inflight.Add(-1)
+			f.release()
 		} else if failed < maxStarts { // it gave the slot back as it ended
-			if err := f.reserve(); err != nil {
+			if err := f.reserve(ctx); err != nil {
 				return nil, err
 			}
 			continue
@@ -148,16 +151,56 @@ func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *enviro
 // began.
 const maxStarts = 2
 
-// reserve takes a slot of the account's concurrency.
-func (f *Fleet) reserve() error {
+// reserve takes a slot of the account's concurrency. At the limit it waits as
+// long as an environment takes to become ready after its answer: callers that
+// send one request after the other, as many as the limit allows, are not to be
+// throttled by their own last ones.
+func (f *Fleet) reserve(ctx context.Context) error {
+	if f.tryReserve() {
+		return nil
+	}
+	timer := time.NewTimer(settleWait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-f.freed:
+			if f.tryReserve() {
+				f.wake() // there may be another slot, for somebody else
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			if f.tryReserve() {
+				return nil
+			}
+			return throttled()
+		}
+	}
+}
+
+func (f *Fleet) tryReserve() bool {
 	for {
 		n := f.inflight.Load()
 		if n >= int64(f.cfg.AccountConcurrency) {
-			return throttled()
+			return false
 		}
 		if f.inflight.CompareAndSwap(n, n+1) {
-			return nil
+			return true
 		}
+	}
+}
+
+// release gives a slot back.
+func (f *Fleet) release() {
+	f.inflight.Add(-1)
+	f.wake()
+}
+
+func (f *Fleet) wake() {
+	select {
+	case f.freed <- struct{}{}:
+	default:
 	}
 }
 
@@ -253,7 +296,7 @@ func (f *Fleet) finish() {
 func (f *Fleet) ready(m *member) {
 	wasBusy, keep := m.pool.push(m, f.cfg.Now, f.cfg.MaxAge)
 	if wasBusy {
-		f.inflight.Add(-1)
+		f.release()
 	}
 	if !keep {
 		f.shutdown(m)
@@ -270,7 +313,7 @@ func (f *Fleet) ready(m *member) {
 func (f *Fleet) ended(m *member) {
 	wasBusy, wasEnding := m.pool.remove(m)
 	if wasBusy {
-		f.inflight.Add(-1)
+		f.release()
 	}
 	if !wasEnding {
 		f.alive.Add(-1)
