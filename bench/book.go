@@ -215,7 +215,7 @@ func (r *report) write(w io.Writer) error {
 	fmt.Fprintln(t, "\tunit\tp50\tbest\tp99\tper s\tfloor\tx floor\ttarget\t")
 	for _, l := range r.Lines {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, l.Unit,
-			number(l.P50), number(l.Best), optional(l.P99), rate(l.Rate), number(l.Floor), ratio(l.Ratio), l.Target, mark(l))
+			number(l.P50), number(l.Best), optional(l.P99), rate(l.Rate), floor(l.Floor), ratio(l.Ratio), l.Target, mark(l))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -247,10 +247,10 @@ func optional(v *float64) string {
 	return number(*v)
 }
 
-// number prints three significant digits, "" for zero.
+// number prints three significant digits, "" for what there is not.
 func number(v float64) string {
 	switch {
-	case v == 0 || math.IsInf(v, 0):
+	case math.IsInf(v, 0):
 		return ""
 	case v < 10:
 		return fmt.Sprintf("%.2f", v)
@@ -272,4 +272,11 @@ func ratio(v float64) string {
 		return ""
 	}
 	return fmt.Sprintf("%.1f", v)
+}
+
+func floor(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return number(v)
 }

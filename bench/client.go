@@ -120,7 +120,11 @@ type result struct {
 	elapsed time.Duration
 }
 
-// run makes the load, after one call of each caller that is not counted.
+// warmUp is how long a load of several callers runs before it is counted, so
+// that there are as many environments as it needs.
+const warmUp = 500 * time.Millisecond
+
+// run makes the load, after some of it that is not counted.
 func (l load) run(ctx context.Context, p *prepared) (result, error) {
 	callers := make([]*caller, l.callers)
 	for i := range callers {
@@ -139,11 +143,18 @@ func (l load) run(ctx context.Context, p *prepared) (result, error) {
 		group.Wait()
 		return errors.Join(errs...)
 	}
-	if err := each(func(i int) error { return callers[i].invoke(p, io.Discard) }); err != nil {
+	begin := time.Now()
+	if err := each(func(i int) error {
+		for {
+			if err := callers[i].invoke(p, io.Discard); err != nil || l.callers == 1 || time.Since(begin) > warmUp {
+				return err
+			}
+		}
+	}); err != nil {
 		return result{}, err
 	}
 	took := make([][]time.Duration, len(callers))
-	begin := time.Now()
+	begin = time.Now()
 	err := each(func(i int) error {
 		for time.Since(begin) < l.duration && ctx.Err() == nil {
 			if l.space > 0 {

@@ -8,15 +8,12 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-
-	"github.com/firn-run/firn/internal/require"
 )
 
 // What a thread forks while it is inside is in the group of every tree of
 // version 1, and the thread leaves nothing behind that would keep the group.
 func TestLiveDoors(t *testing.T) {
 	m := live(t)
-	require.Feature(t, "cgroup", len(m.lay.homes) > 0, "no version 1 trees: "+m.host.describe())
 	g := liveGroup(t, m)
 	in, back, err := g.Doors()
 	if err != nil {
@@ -25,6 +22,9 @@ func TestLiveDoors(t *testing.T) {
 	defer closeFiles(append(in, back...))
 	if len(in) != len(m.lay.homes) || len(back) != len(in) {
 		t.Fatalf("%d doors in and %d back for %d trees", len(in), len(back), len(m.lay.homes))
+	}
+	if len(in) == 0 {
+		return // version 2 alone, where there is nothing to enter
 	}
 	cmd := exec.Command("sleep", "60")
 	forked := make(chan error)

@@ -31,8 +31,9 @@ type Group struct {
 	// watched is the observation of the memory, or nil; ended by Destroy.
 	watched atomic.Pointer[entry]
 	// killed counts processes that this package killed for memory.
-	killed atomic.Uint64
-	peak   sampledPeak
+	killed   atomic.Uint64
+	peak     sampledPeak
+	lastStat lastStat
 
 	mu        sync.Mutex
 	limits    Limits

@@ -148,6 +148,52 @@ func (g *Group) readMemory() (usage int64, st memoryStat, err error) {
 	return usage, st, err
 }
 
+// A reading of memory.stat makes the kernel add up counters of all processors,
+// which costs more than all other readings of an invocation together. So one is
+// used again for statFresh as long as neither figure beside it has moved by
+// statSlack, which is twice what the kernel charges ahead for a processor:
+// within that, what is /tmp or file cache has not moved by more either, unless
+// the function turned the one kind of memory into the other on the spot.
+const (
+	statFresh = 100 * time.Millisecond
+	statSlack = 512 << 10
+)
+
+// lastStat is the last reading of memory.stat by readUsage.
+type lastStat struct {
+	mu          sync.Mutex
+	at          time.Time
+	usage, peak int64
+	st          memoryStat
+}
+
+// readUsage reads usage, the kernel's peak and the statistics, the last of
+// which may be statFresh old.
+func (g *Group) readUsage() (usage, peak int64, st memoryStat, err error) {
+	f, c := &g.files.memory, &g.lastStat
+	if f.current == nil {
+		return 0, 0, st, ErrUnsupported
+	}
+	if usage, err = readNumber(f.current); err != nil {
+		return 0, 0, st, err
+	}
+	peak = f.kernelPeak()
+	now := g.m.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	age := now.Sub(c.at)
+	if age < 0 || age > statFresh || apart(usage, c.usage) > statSlack || apart(peak, c.peak) > statSlack {
+		if err := g.m.stats.read(f.stat, func(b []byte) { c.st = parseMemoryStat(b, f.v2) }); err != nil {
+			c.at = time.Time{}
+			return 0, 0, st, err
+		}
+		c.at, c.usage, c.peak = now, usage, peak
+	}
+	return usage, peak, c.st, nil
+}
+
+func apart(a, b int64) int64 { return max(a-b, b-a) }
+
 // functionMemory is the usage that counts against the function's size.
 func functionMemory(usage int64, st memoryStat) int64 {
 	return max(0, usage-st.shared-st.file)
@@ -219,16 +265,14 @@ func (f *memoryFiles) kernelPeak() int64 {
 // taken off it.
 func (g *Group) Usage() (Usage, error) {
 	var u Usage
-	usage, st, err := g.readMemory()
+	usage, peak, st, err := g.readUsage()
 	switch {
 	case errors.Is(err, ErrUnsupported):
 	case err != nil:
 		return u, g.fail("usage", err)
 	default:
-		f := &g.files.memory
 		u.Current, u.Shared = functionMemory(usage, st), st.shared
-		peak := f.kernelPeak()
-		if !f.resettable {
+		if !g.files.memory.resettable {
 			g.peak.see(usage)
 			peak = g.peak.value(peak)
 		}
