@@ -86,7 +86,7 @@ func runtime() {
 			[]byte(`{"errorMessage":"no such handler","errorType":"Runtime.NoSuchHandler","stackTrace":[]}`))
 		os.Exit(1)
 	case handlerMode("init-hang"):
-		select {}
+		hang()
 	}
 	for n := 1; ; n++ {
 		resp, event, err := call("GET", "/2018-06-01/runtime/invocation/next", nil, nil)
@@ -182,5 +182,13 @@ func extension(name string) {
 		case strings.HasPrefix(name, "crash"):
 			os.Exit(5)
 		}
+	}
+}
+
+// hang does nothing for ever. An empty select would not do: a program without
+// any other goroutine ends in it, as a deadlock.
+func hang() {
+	for {
+		time.Sleep(time.Hour) // archtest:sleep hanging is the point
 	}
 }

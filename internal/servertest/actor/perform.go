@@ -31,7 +31,7 @@ func perform(n int, id string, header http.Header, event []byte, o order) (resul
 		panic("the function panics")
 	case "signal":
 		syscall.Kill(os.Getpid(), syscall.Signal(o.N))
-		select {}
+		hang()
 	case "error":
 		return nil, []byte(`{"errorMessage":"` + o.Arg + `","errorType":"TestError"}`)
 	case "large":
@@ -206,7 +206,7 @@ func fork(n int) map[string]any {
 func child(mode string) {
 	switch mode {
 	case "wait":
-		select {}
+		hang()
 	case "spin":
 		//lint:ignore SA5002 burning the processor is the point
 		for {
