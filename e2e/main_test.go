@@ -41,7 +41,7 @@ func runTests(m *testing.M) int {
 // buildAll builds firn, its init beside it, and the actor. Everybody may
 // execute them: one test runs firn as another user.
 func buildAll(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../cmd/firn", "../cmd/firn-init", "../internal/servertest/actor")
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../cmd/firn", "../cmd/firn-init", "../internal/servertest/actor", "../internal/servertest/probe")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, msg)
