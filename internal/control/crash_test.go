@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -221,13 +222,23 @@ func TestKill(t *testing.T) {
 	for round := range 8 {
 		client, kill := child(t, dir)
 		var working sync.WaitGroup
+		var changes atomic.Int64
+		enough, most := make(chan struct{}), int64(5+rand.IntN(40))
 		for _, u := range users {
 			working.Go(func() {
 				for u.act(t.Context(), client) {
+					if changes.Add(1) == most {
+						close(enough)
+					}
 				}
 			})
 		}
-		<-time.After(time.Duration(30+rand.IntN(250)) * time.Millisecond)
+		select {
+		case <-enough:
+			<-time.After(time.Duration(rand.IntN(20_000)) * time.Microsecond) // anywhere in the next ones
+		case <-time.After(waitLimit):
+			t.Error("the control plane is stuck")
+		}
 		kill()
 		working.Wait()
 		verifyAll(t, dir, users, round)

@@ -14,8 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-
-	"github.com/firn-run/firn"
 )
 
 func shaOf(b []byte) string {
@@ -149,7 +147,7 @@ func TestCreateFunctionErrors(t *testing.T) {
 		{"empty zip", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = zipOf(nil) }, invalid, "Uploaded file must be a non-empty zip"},
 		{"zip-slip", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = zipOf(map[string]string{"../x": ""}) }, invalid, badZip},
 		{"link out", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = linkZip("../../etc/passwd") }, invalid, badZip},
-		{"bomb", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = zerosZip(firn.MaxUnzippedBytes + 1) },
+		{"bomb", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = bomb() },
 			invalid, "Unzipped size must be smaller than 262144000 bytes"},
 		{"unknown runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = "cobol85" },
 			invalid, "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [provided.al2023, provided.al2] or be a valid ARN"},
@@ -165,7 +163,9 @@ func TestCreateFunctionErrors(t *testing.T) {
 			invalid, "'Timeout' value failed to satisfy constraint: Member must have value less than or equal to 900"},
 		{"no timeout", func(in *lambda.CreateFunctionInput) { in.Timeout = aws.Int32(0) },
 			validate, "1 validation error detected: Value '0' at 'timeout' failed to satisfy constraint: Member must have value greater than or equal to 1"},
-		{"little storage", func(in *lambda.CreateFunctionInput) { in.EphemeralStorage = &types.EphemeralStorage{Size: aws.Int32(511)} },
+		{"little storage", func(in *lambda.CreateFunctionInput) {
+			in.EphemeralStorage = &types.EphemeralStorage{Size: aws.Int32(511)}
+		},
 			validate, "1 validation error detected: Value '511' at 'ephemeralStorage.size' failed to satisfy constraint: Member must have value greater than or equal to 512"},
 		{"much storage", func(in *lambda.CreateFunctionInput) {
 			in.EphemeralStorage = &types.EphemeralStorage{Size: aws.Int32(10241)}

@@ -320,6 +320,9 @@ func linkZip(target string) []byte {
 	return buf.Bytes()
 }
 
+// bomb is an archive one byte over the limit.
+var bomb = sync.OnceValue(func() []byte { return zerosZip(firn.MaxUnzippedBytes + 1) })
+
 // zerosZip unpacks to n bytes.
 func zerosZip(n int64) []byte {
 	var buf bytes.Buffer

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -246,11 +248,24 @@ func TestChangesDuringAnInvocation(t *testing.T) {
 		}
 		_, err := w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f")})
 		wantFault(t, err, "ResourceNotFoundException", "Function not found: "+functionARN("f")+":$LATEST")
-		w.control.Sweep(t.Context())
-		w.control.Sweep(t.Context())
+		dirs := w.fleet.InUse()
+		if len(dirs) == 0 {
+			t.Error("no directory is in use")
+		}
+		for range 3 {
+			w.control.Sweep(t.Context())
+		}
+		for _, dir := range dirs {
+			if _, err := os.Stat(filepath.Join(dir, "bootstrap")); err != nil {
+				t.Error("swept under a running environment:", err)
+			}
+		}
 	})
 	eventually(t, func() bool { return w.fleet.Stats().Environments == 0 })
 	w.control.Sweep(t.Context())
+	if left, err := filepath.Glob(filepath.Join(w.path, "roots", "*")); err != nil || len(left) > 0 {
+		t.Errorf("unpacked archives are left: %q, %v", left, err)
+	}
 	if n := w.countBlobs(); n != 0 {
 		t.Errorf("%d archives are left", n)
 	}
@@ -271,6 +286,24 @@ func TestActiveMeansInvocable(t *testing.T) {
 		if err != nil || v.Timeout != time.Duration(n+10)*time.Second {
 			t.Fatalf("update %d was seen to be settled, and an invocation runs %v, %v", n, v, err)
 		}
+	}
+}
+
+// TestResolveIsCheap: it is on the path of every invocation.
+func TestResolveIsCheap(t *testing.T) {
+	w := newWorld(t, options{})
+	w.create("f", hello())
+	n := testing.AllocsPerRun(100, func() {
+		ref, err := firn.ParseFunction("f")
+		if err == nil {
+			_, _, err = w.control.Resolve(ref)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 1 {
+		t.Errorf("%v allocations", n)
 	}
 }
 

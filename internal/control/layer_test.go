@@ -99,7 +99,7 @@ func TestLayerErrors(t *testing.T) {
 		{"bad zip", invalid, "Could not unzip uploaded file. Please check your file, then try to upload again.",
 			publish(func(in *lambda.PublishLayerVersionInput) { in.Content.ZipFile = []byte("x") })},
 		{"bomb", invalid, "Unzipped size must be smaller than 262144000 bytes",
-			publish(func(in *lambda.PublishLayerVersionInput) { in.Content.ZipFile = zerosZip(firn.MaxUnzippedBytes + 1) })},
+			publish(func(in *lambda.PublishLayerVersionInput) { in.Content.ZipFile = bomb() })},
 		{"no layer", "ResourceNotFoundException", missing, get("no", 1)},
 		{"no version", "ResourceNotFoundException", missing, get("l", 2)},
 		{"version 0", invalid, "Layer Version Cannot be less than 1.", get("l", 0)},

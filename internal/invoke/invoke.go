@@ -83,7 +83,7 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 		LogTail:       req.LogTail,
 	})
 	if err != nil {
-		return nil, serviceFault(err)
+		return nil, serviceFault(ctx, err)
 	}
 	return &Response{Outcome: *out, ExecutedVersion: v.Version, TraceHeader: trace}, nil
 }
@@ -103,12 +103,13 @@ func (i *Invoker) admit(req *Request) (*firn.FunctionVersion, string, error) {
 }
 
 // serviceFault turns what is not the function's doing into an error of the
-// API; faults pass through.
-func serviceFault(err error) error {
-	if firn.KindOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+// API; faults, and the end of the caller's context, pass through.
+func serviceFault(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil || firn.KindOf(err) != "":
 		return err
-	}
-	if errors.Is(err, fleet.ErrClosed) || errors.Is(err, environment.ErrEnded) {
+	// Canceled is the fleet's own then: it stopped making a sandbox.
+	case errors.Is(err, fleet.ErrClosed), errors.Is(err, environment.ErrEnded), errors.Is(err, context.Canceled):
 		return &firn.Fault{Kind: firn.ServiceUnavailable, Message: "firn is shutting down; the function was not run. Try again.", Type: "Service", Cause: err}
 	}
 	return &firn.Fault{Kind: firn.Service, Op: "invoke", Message: "An error occurred and the request cannot be processed.", Type: "Service", Cause: fmt.Errorf("invoke: %w", err)}
