@@ -21,7 +21,9 @@ type (
 	Terminate struct{ Party Party }
 	// Kill sends SIGKILL to a party. Its end is still reported by Exited.
 	Kill struct{ Party Party }
-	// ResetSandbox kills every process inside; ResetDone answers it.
+	// ResetSandbox kills every process inside; ResetDone answers it. Calls
+	// that are open get no reply any more: the driver closes all connections
+	// between the two.
 	ResetSandbox struct{}
 	// FullSpeed lifts the processor limit (Init), LimitSpeed sets the
 	// function's share again.

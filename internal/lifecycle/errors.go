@@ -31,6 +31,7 @@ const (
 const (
 	refusedRequestID          = "InvalidRequestID"
 	refusedTransition         = "InvalidStateTransition"
+	refusedMode               = "InvalidFunctionResponseMode"
 	refusedTruncated          = "TruncatedHTTPRequest"
 	refusedTooLarge           = "RequestEntityTooLarge"
 	refusedExtensionName      = "Extension.InvalidExtensionName"

@@ -52,6 +52,9 @@ type (
 		Call      Call
 		RequestID string
 		Streaming bool
+		// BadMode says that the response's mode is none that there is. The
+		// machine refuses it when nothing else is wrong; the invocation goes on.
+		BadMode bool
 	}
 	// RuntimeResponseDone ends the body of an accepted response.
 	RuntimeResponseDone struct {

@@ -172,8 +172,7 @@ func (m *Machine) refuseTransition(c Call, e *extension, call extensionCall, sub
 
 func (m *Machine) register(ev Register) {
 	if m.stage == stageResetting {
-		m.do(Drop{Call: ev.Call})
-		return
+		return // ends with its process
 	}
 	if ev.Name == "" {
 		m.refuseExtension(ev.Call, refusedExtensionName, "Empty extension name")
@@ -259,8 +258,7 @@ func (m *Machine) externalsRegistered() bool {
 
 func (m *Machine) extensionNext(ev ExtensionNext) {
 	if m.stage == stageResetting {
-		m.do(Drop{Call: ev.Call})
-		return
+		return // ends with its process
 	}
 	e := m.byID(ev.Call, ev.ID)
 	if e == nil {
@@ -298,8 +296,7 @@ func (m *Machine) deliverExtension(e *extension) {
 // extensionError handles init/error and exit/error.
 func (m *Machine) extensionError(c Call, id string, call extensionCall, errorType string) {
 	if m.stage == stageResetting {
-		m.do(Drop{Call: c})
-		return
+		return // ends with its process
 	}
 	e := m.byID(c, id)
 	if e == nil {

@@ -42,7 +42,7 @@ const RuntimeParty Party = "\x00runtime"
 // Call identifies one HTTP request at the Runtime or Extensions API, chosen by
 // the driver and unique in the environment. Every Call that enters by an event
 // leaves by exactly one reply action, at once or later (a parked next), unless
-// the driver reports it Gone.
+// the driver reports it Gone, or ResetSandbox comes first.
 type Call uint64
 
 // Reason is why an environment shuts down.

@@ -89,7 +89,7 @@ func drawCall(t *rapid.T, a *auditor, kind int) Event {
 	case 0, 1, 2, 3:
 		return RuntimeNext{Call: a.call()}
 	case 4, 5, 6:
-		return RuntimeResponse{Call: a.call(), RequestID: drawRequest(t, a)}
+		return RuntimeResponse{Call: a.call(), RequestID: drawRequest(t, a), BadMode: rapid.IntRange(0, 5).Draw(t, "mode") == 0}
 	case 7:
 		return RuntimeError{Call: a.call(), RequestID: drawRequest(t, a), ErrorType: "Function.Boom", Payload: []byte("{}")}
 	case 8:

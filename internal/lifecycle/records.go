@@ -121,6 +121,10 @@ type (
 		Metrics   ReportMetrics `json:"metrics"`
 		Spans     []Span        `json:"spans,omitempty"`
 		Tracing   *Trace        `json:"tracing,omitempty"`
+		// Fatal says that the invocation cost the environment, and not merely
+		// that its function returned an error: the text log tells of the
+		// status only then.
+		Fatal bool `json:"-"`
 	}
 	// ReportMetrics: the driver fills in MaxMemoryUsedMB.
 	ReportMetrics struct {

@@ -115,7 +115,7 @@ func span(name string, from, to time.Time) Span {
 // in the shutdown of a reset is not in it.
 func (m *Machine) report(f *fault) {
 	inv := &m.invocation
-	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace}
+	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace, Fatal: f != nil}
 	r.Status, r.ErrorType = inv.outcome(f)
 	duration := inv.end(m.now, r.Status).Sub(inv.started)
 	r.Metrics = ReportMetrics{

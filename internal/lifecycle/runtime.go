@@ -114,11 +114,9 @@ func (m *Machine) launchRuntime() {
 
 // mayCall looks a call up in the table and refuses it when it is not allowed.
 func (m *Machine) mayCall(c Call, call runtimeCall) bool {
-	if m.stage == stageResetting {
-		m.do(Drop{Call: c})
-		return false
-	}
 	switch m.stage {
+	case stageResetting:
+		return false // ends with its process
 	case stageInit, stageInvokeInit, stageInvoke, stageIdle:
 		if table := runtimeTable(); table[m.runtime.state][call] != 0 {
 			return true
@@ -145,6 +143,9 @@ func (m *Machine) knownRequest(c Call, id string) bool {
 }
 
 func (m *Machine) refuseRequestID(c Call) {
+	if m.stage == stageResetting {
+		return // ends with its process
+	}
 	m.do(Refuse{Call: c, Status: statusBadRequest, ErrorType: refusedRequestID, Message: "Invalid request ID"})
 }
 
@@ -190,6 +191,10 @@ func (m *Machine) deliverRuntime() {
 
 func (m *Machine) runtimeResponse(ev RuntimeResponse) {
 	if !m.knownRequest(ev.Call, ev.RequestID) || !m.mayCall(ev.Call, runtimeResponse) {
+		return
+	}
+	if ev.BadMode {
+		m.do(Refuse{Call: ev.Call, Status: statusBadRequest, ErrorType: refusedMode, Message: "Invalid function response mode"})
 		return
 	}
 	m.runtime.state = runtimeInvocationResponse

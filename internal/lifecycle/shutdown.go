@@ -55,7 +55,6 @@ func (m *Machine) shutdown(r Reason) {
 // killRuntime ends the runtime's share. Nobody waits for the report of its
 // end: after SIGKILL it runs no more.
 func (m *Machine) killRuntime() {
-	m.dropRuntime()
 	m.do(Kill{Party: RuntimeParty})
 	m.note("sigkill", "runtime")
 	m.stopExtensions()
@@ -79,9 +78,7 @@ func (m *Machine) stopExtensions() {
 func (m *Machine) stopExtension(e *extension) {
 	switch {
 	case !e.external || !e.alive || e.killed:
-		m.drop(&e.next)
 	case !e.shutdown:
-		m.drop(&e.next)
 		e.killed = true
 		m.do(Kill{Party: Party(e.name)})
 		m.note("sigkill", e.name)
@@ -116,17 +113,20 @@ func (m *Machine) giveUpExtensions() {
 	m.resetSandbox()
 }
 
-// resetSandbox kills what is left and forgets every caller inside.
+// resetSandbox kills what is left. Calls that wait are not dropped before: a
+// process that saw its connection break would log an error, or get to work,
+// on its last breath. They end with the processes.
 func (m *Machine) resetSandbox() {
 	m.stopTimer(ShutdownRuntimeTimer)
 	m.stopTimer(ShutdownTimer)
-	m.forgetParties()
+	m.runtime = runtime{}
+	m.extensions = m.extensions[:0]
 	m.stage = stageResetting
 	m.do(ResetSandbox{})
 	m.note("reset", "")
 }
 
-// forgetParties drops all calls that wait.
+// forgetParties drops all calls that wait, where no reset will end them.
 func (m *Machine) forgetParties() {
 	m.dropRuntime()
 	for i := range m.extensions {

@@ -87,16 +87,12 @@ func (c *conn) call(ext string, event func(lifecycle.Call) lifecycle.Event) bool
 // it: a runtime in the wrong state must not make firn hold 6 MB.
 func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
 	mode := string(c.head.responseMode)
-	if mode != "" && mode != "streaming" {
-		c.writeError(400, "InvalidFunctionResponseMode", "Invalid function response mode")
-		return true
-	}
 	contentType := string(c.head.contentType)
 	length := c.head.length
 	call := c.begin("")
 	c.accepts = false
 	c.server.cfg.Handler.Handle(lifecycle.RuntimeResponse{
-		Call: call, RequestID: string(id), Streaming: mode != "",
+		Call: call, RequestID: string(id), Streaming: mode == "streaming", BadMode: mode != "" && mode != "streaming",
 	}, call, nil)
 	if !c.accepts {
 		return c.await(call)
