@@ -62,7 +62,35 @@ func appendReport(dst []byte, r *lifecycle.Report) []byte {
 		dst = strconv.AppendFloat(dst, r.Metrics.InitDurationMs, 'f', 2, 64)
 		dst = append(dst, " ms\t"...)
 	}
-	return appendStatus(dst, r.Status, r.ErrorType)
+	// An error that the function's code returned is not told: recorded logs
+	// have the status for what ended the environment only.
+	if r.Fatal {
+		dst = appendStatus(dst, r.Status, r.ErrorType)
+	} else {
+		dst = append(dst, '\n')
+	}
+	return appendTrace(dst, r.Tracing)
+}
+
+// appendTrace writes the line that follows the REPORT of a sampled request.
+func appendTrace(dst []byte, trace *lifecycle.Trace) []byte {
+	if trace == nil {
+		return dst
+	}
+	var root, parent string
+	for field := range strings.SplitSeq(trace.Value, ";") {
+		switch key, value, _ := strings.Cut(field, "="); key {
+		case "Root":
+			root = value
+		case "Parent":
+			parent = value
+		}
+	}
+	dst = append(dst, "XRAY TraceId: "...)
+	dst = append(dst, root...)
+	dst = append(dst, "\tSegmentId: "...)
+	dst = append(dst, parent...)
+	return append(dst, "\tSampled: true\t\n"...)
 }
 
 // appendInitReport writes the line only where AWS does: an on-demand Init that
