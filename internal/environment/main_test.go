@@ -192,7 +192,7 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 		resp, p, _ := c.do("POST", invocation+"/response", nil, answer)
 		fmt.Printf("second response: %d %s", resp.StatusCode, p)
 	}
-	time.Sleep(time.Duration(cmd.AfterMS) * time.Millisecond) // its work after the answer
+	time.Sleep(time.Duration(cmd.AfterMS) * time.Millisecond) // archtest:sleep its work after the answer
 	fmt.Print(cmd.After)
 }
 
@@ -293,7 +293,7 @@ func extensionMain(name string) int {
 		}
 		switch os.Getenv("EXT") {
 		case "slow":
-			time.Sleep(400 * time.Millisecond) // the extension's work
+			time.Sleep(400 * time.Millisecond) // archtest:sleep the extension's work
 			fmt.Printf("%s worked\n", name)
 		case "crash":
 			return 5

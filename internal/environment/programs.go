@@ -94,15 +94,9 @@ func (e *Environment) start(party lifecycle.Party, out *os.File) (sandbox.Proces
 	defer cancel()
 	paths := e.box.Paths()
 	if party != lifecycle.RuntimeParty {
-		file := path.Join(paths.Opt, "extensions", string(party))
-		return e.box.Start(ctx, sandbox.Command{
-			Path: file, Args: []string{file}, Env: e.extensionVariables(), Dir: "/", Stdout: out, Stderr: out,
-		})
+		return e.startExtension(ctx, path.Join(paths.Opt, "extensions", string(party)), out)
 	}
 	searched := []string{path.Join(paths.Task, "bootstrap"), path.Join(paths.Opt, "bootstrap")}
-	if paths.Task == taskRoot { // not the host's own /var/runtime
-		searched = append(searched, path.Join(runtimeDir, "bootstrap"))
-	}
 	env := e.runtimeVariables()
 	for _, file := range searched {
 		p, err := e.box.Start(ctx, sandbox.Command{
@@ -113,6 +107,26 @@ func (e *Environment) start(party lifecycle.Party, out *os.File) (sandbox.Proces
 		}
 	}
 	return nil, &noBootstrapError{searched: searched}
+}
+
+// startExtension executes an extension's file. What the kernel does not take
+// for a program is given to a shell, as Lambda does: a script needs no
+// interpreter line (and a program for another processor dies of the shell's
+// "cannot execute binary file"). The shell of Lambda's own system is bash.
+func (e *Environment) startExtension(ctx context.Context, file string, out *os.File) (sandbox.Process, error) {
+	cmd := sandbox.Command{Path: file, Args: []string{file}, Env: e.extensionVariables(), Dir: "/", Stdout: out, Stderr: out}
+	p, err := e.box.Start(ctx, cmd)
+	for _, shell := range []string{"/bin/bash", "/bin/sh"} {
+		if _, ok := errors.AsType[*sandbox.StartError](err); !ok || !errors.Is(err, syscall.ENOEXEC) {
+			break
+		}
+		cmd.Path, cmd.Args = shell, []string{shell, file}
+		tried, failed := e.box.Start(ctx, cmd)
+		if failed == nil {
+			return tried, nil
+		}
+	}
+	return p, err
 }
 
 // missing says that the program does not exist. A script whose interpreter
