@@ -32,7 +32,7 @@ type Step struct {
 	Exit  *int   `json:"exit,omitempty"`
 	Kill  int    `json:"kill,omitempty"` // signal to itself
 	Show  string `json:"show,omitempty"` // "env", "limits", "process"
-	Spin  bool   `json:"spin,omitempty"` // block for ever
+	Spin  bool   `json:"spin,omitempty"` // hang
 }
 
 // Result is what a step saw.
@@ -72,19 +72,24 @@ func (p *party) do(steps []Step) {
 			os.Exit(*s.Exit)
 		case s.Kill != 0:
 			syscall.Kill(os.Getpid(), syscall.Signal(s.Kill))
-			select {}
+			forever()
 		case s.Show != "":
 			r.Body = show(s.Show)
 		case s.Print != "":
 			os.Stdout.WriteString(s.Print)
 		case s.Spin:
-			select {}
+			forever()
 		}
 		if s.Name != "" {
 			r.Name = s.Name
 			p.note(r)
 		}
 	}
+}
+
+// forever blocks without looking like a deadlock to Go.
+func forever() {
+	time.Sleep(24 * time.Hour) // archtest:sleep the party is to hang
 }
 
 // bytes is what goes over the wire.
