@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/firn-run/firn"
 )
@@ -105,10 +106,30 @@ func (a *answer) WriteHeader(code int) {
 	a.ResponseWriter.WriteHeader(code)
 }
 
-// Write notes the beginning of the answer.
+// largeAnswer is the size from which on the writing of an answer is bounded in
+// time. What is smaller fits into the buffers of the kernel.
+const largeAnswer = 64 << 10
+
+// writeTime is how long a client may take to read an answer of n bytes.
+func writeTime(n int) time.Duration { return bodyTime(int64(n)) }
+
+// Write notes the beginning of the answer. A client that does not read a large
+// one loses its connection after a while: the answer is held in memory.
 func (a *answer) Write(b []byte) (int, error) {
 	a.begun = true
-	return a.ResponseWriter.Write(b)
+	if len(b) < largeAnswer {
+		return a.ResponseWriter.Write(b)
+	}
+	control := http.NewResponseController(a.ResponseWriter)
+	if err := control.SetWriteDeadline(time.Now().Add(writeTime(len(b)))); err != nil {
+		return a.ResponseWriter.Write(b) // not a network connection
+	}
+	n, err := a.ResponseWriter.Write(b)
+	if err == nil {
+		// The connection may serve further requests, which may take longer.
+		err = control.SetWriteDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // ReadFrom notes the beginning of the answer and copies without a buffer of

@@ -23,7 +23,8 @@ const (
 //	                           code, 8 MiB for checkpoints, 1 MiB for the rest
 //	                           (413 beyond); read no further than 16 MiB over
 //	time to read a body        30 s, and 1 s for every 64 KiB of its limit
-//	time to write the answer   none: an invocation may take 900 s
+//	time to read an answer     30 s, and 1 s for every 64 KiB of it, from its
+//	                           first byte on; before it an invocation may take 900 s
 //	concurrent connections     the listener's, see package server
 //
 // Errors of connections go to log at debug level, since any client can cause

@@ -22,7 +22,7 @@ func (s *Server) openBackend(ctx context.Context) (sandbox.Backend, error) {
 			// Rather no network, with a warning, than no firn: an ordinary user
 			// often gets no TUN device.
 			DegradeNetwork: true,
-			Logger: s.cfg.Logger.With("component", "sandbox"),
+			Logger:         s.cfg.Logger.With("component", "sandbox"),
 		})
 	}
 	return nil, fmt.Errorf("unknown sandbox %q: choose linux or process", s.cfg.Sandbox)

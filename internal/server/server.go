@@ -196,11 +196,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return s.serve(ctx, node, listener)
 }
 
-// tellTime is how long callers may take to read that their invocation was
-// ended.
-const tellTime = 2 * time.Second
+// tellTime is how long requests may take, once all invocations have ended, to
+// be sent and answered: a caller has to read that its invocation was ended.
+const tellTime = 5 * time.Second
 
-// serve runs the HTTP server and the background work, and ends them in order.
+// serve runs the HTTP server and the background work until ctx ends or one of
+// them fails, and then ends them in order.
 func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) error {
 	front := awswire.NewServer(n.handler, s.cfg.Logger)
 	group, working := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -219,37 +220,43 @@ func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) erro
 	case <-ctx.Done():
 	case <-working.Done(): // one of them failed
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	s.drain(context.WithoutCancel(ctx), n, front)
+	stop()
+	return group.Wait()
+}
+
+// drain ends invocations and requests: in their own time, at the latest after
+// DrainTimeout, or when Hurry is called.
+func (s *Server) drain(ctx context.Context, n *node, front *http.Server) {
+	drain, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel()
-	group.Go(func() error {
+	watch.Go(func() {
 		select {
 		case <-s.hurry:
 			cancel()
 		case <-drain.Done():
 		}
-		return nil
 	})
-	fleetDone := make(chan struct{})
+	// No more requests; those that are here end as their invocations end.
+	telling, done := context.WithCancel(ctx)
+	defer done()
+	finished := make(chan struct{})
 	go func() {
-		defer close(fleetDone)
-		if err := n.fleet.Close(drain); err != nil {
-			s.cfg.Logger.Warn("invocations were still running at the end of the drain and were ended", "timeout", s.cfg.DrainTimeout)
-		}
-	}()
-	if err := front.Shutdown(drain); err != nil {
-		// The fleet tells the callers. After a moment for the answers to go
-		// out, what is left are connections that do not read.
-		<-fleetDone
-		telling, done := context.WithTimeout(context.WithoutCancel(ctx), tellTime)
-		defer done()
+		defer close(finished)
 		if err := front.Shutdown(telling); err != nil {
 			front.Close()
 		}
+	}()
+	if err := n.fleet.Close(drain); err != nil {
+		s.cfg.Logger.Warn("invocations were still running at the end of the drain and were ended", "timeout", s.cfg.DrainTimeout)
 	}
-	<-fleetDone
-	cancel()
-	stop()
-	return group.Wait()
+	// After a moment for the answers to go out, what is left are clients that
+	// do not read, or do not send.
+	moment := time.AfterFunc(tellTime, done)
+	defer moment.Stop()
+	<-finished
 }
 
 // endpointFile tells other commands (firn env) where the node of a data
