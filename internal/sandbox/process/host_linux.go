@@ -171,7 +171,7 @@ func (h *host) members(t tag, started func(pid int) bool, thorough bool) (found 
 	}
 	if thorough {
 		for _, pid := range allPIDs() {
-			if pid != h.self && tagOf(pid) == t {
+			if pid != h.self && tagOf(pid) == t && !h.buried(pid, t) {
 				add(pid)
 			}
 		}
@@ -182,6 +182,14 @@ func (h *host) members(t tag, started func(pid int) bool, thorough bool) (found 
 		}
 	}
 	return found, vanished
+}
+
+// buried tells a dead process that belongs to nobody here: one that a killed
+// firn has left, with the tag that is in use again, to a parent that does not
+// collect it (the first process of a container often does not).
+func (h *host) buried(pid int, t tag) bool {
+	m, ok := h.stat(pid)
+	return ok && m.zombie && !m.inherited && tagOf(m.parent) != t
 }
 
 // childrenOf reads the children of every thread of pid.
