@@ -290,14 +290,15 @@ func (m *Machine) post(f fault) {
 	}
 }
 
-// exited handles the end of a process.
+// exited handles the end of a process. Its parked call is left alone: it ends
+// with the process, or with the reset if another one holds the connection (an
+// extension that speaks for the runtime, as web adapters do).
 func (m *Machine) exited(ev Exited) {
 	if ev.Party == RuntimeParty {
 		if !m.runtime.alive {
 			return
 		}
 		m.runtime.alive = false
-		m.dropRuntime()
 		if m.stage == stageStopRuntime {
 			m.stopExtensions()
 			return
@@ -310,7 +311,6 @@ func (m *Machine) exited(ev Exited) {
 		return
 	}
 	e.alive = false
-	m.drop(&e.next)
 	if m.stage == stageStopRuntime || m.stage == stageStopExtensions {
 		e.state = extensionExited
 		m.note("extension exited", e.name)

@@ -109,7 +109,8 @@ func (l *Live) Line(src *Source, line Line) {
 		}{line.Extension, string(line.Text)})
 		return
 	}
-	text := string(line.Text)
+	// Managed runtimes write a line's inner line ends as carriage returns.
+	text := strings.ReplaceAll(strings.TrimRight(string(line.Text), "\r"), "\r", " ↵ ")
 	if line.Extension != "" {
 		text = "[" + line.Extension + "] " + text
 	}

@@ -17,7 +17,7 @@ func TestLiveStyles(t *testing.T) {
 		var out bytes.Buffer
 		live := NewLive(&out, style)
 		live.Record(src, "r1", lifecycle.Start{Stamp: at, RequestID: "r1"})
-		live.Line(src, Line{Time: at.Time, Extension: "logger", RequestID: "r1", Text: []byte("seen \x1b[31mit")})
+		live.Line(src, Line{Time: at.Time, Extension: "logger", RequestID: "r1", Text: []byte("seen \x1b[31mit\rand more\r")})
 		live.Record(src, "r1", lifecycle.Report{Stamp: at, RequestID: "r1", Status: "timeout", ErrorType: "Sandbox.Timedout"})
 		live.Close()
 		live.Close() // idempotent
@@ -26,7 +26,7 @@ func TestLiveStyles(t *testing.T) {
 	}
 
 	plain := say(Plain)
-	for _, want := range []string{"03:04:05.006  hello            e1       · START r1\n", "│ [logger] seen �[31mit\n", "✗ REPORT r1", "timeout (Sandbox.Timedout)"} {
+	for _, want := range []string{"03:04:05.006  hello            e1       · START r1\n", "│ [logger] seen �[31mit ↵ and more\n", "✗ REPORT r1", "timeout (Sandbox.Timedout)"} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("plain view lacks %q:\n%s", want, plain)
 		}
