@@ -25,7 +25,7 @@ const (
 //	time to read a body        30 s, and 1 s for every 64 KiB of its limit
 //	time to read an answer     30 s, and 1 s for every 64 KiB of it, from its
 //	                           first byte on; before it an invocation may take 900 s
-//	concurrent connections     the listener's, see package server
+//	concurrent connections     4,096, which package server keeps; others wait
 //
 // Errors of connections go to log at debug level, since any client can cause
 // them.

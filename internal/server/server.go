@@ -180,10 +180,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.cfg.Listen)
+	inner, err := net.Listen("tcp", s.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	listener := limitListener(inner, maxConnections)
 	undo.add("listener", func() error { return ignoreClosed(listener.Close()) })
 	s.addr = listener.Addr().String()
 	if err := s.publishEndpoint(&undo); err != nil {
