@@ -64,7 +64,6 @@ type options struct {
 	maxStateBytes int64
 	images        func(*image.Store) control.Images
 	concurrency   int
-	run           bool // Control.Run from the start
 }
 
 // node is a control plane and all that is below it.

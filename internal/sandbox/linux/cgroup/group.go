@@ -23,7 +23,6 @@ type Group struct {
 	m     *Manager
 	name  string
 	dirs  []string // one per tree
-	key   int32    // in the watcher
 	files files    // open from create to Destroy
 	// events is closed by Destroy, under mu.
 	events chan Event
