@@ -52,13 +52,13 @@ func parseFlags() options {
 	flag.StringVar(&o.firn, "firn", "bin/firn", "the `binary` to measure")
 	flag.BoolVar(&o.quick, "quick", false, "a short run: fewer rounds, fewer environments")
 	flag.BoolVar(&o.json, "json", false, "print JSON in place of the table")
-	flag.IntVar(&o.rounds, "rounds", 0, "rounds of each measurement (default 7, quick 3)")
+	flag.IntVar(&o.rounds, "rounds", 0, "rounds of each measurement (default 5, quick 3)")
 	for _, group := range []string{"cold", "warm", "freeze", "memory"} {
 		flag.BoolFunc("no-"+group, "leave out the group "+group, func(string) error { o.skip[group] = true; return nil })
 	}
 	flag.Parse()
 	if o.rounds <= 0 {
-		o.rounds = 7
+		o.rounds = 5
 		if o.quick {
 			o.rounds = 3
 		}
