@@ -21,14 +21,14 @@ func TestReport(t *testing.T) {
 	for i, floor := range []int{1, 2, 9} {
 		b.durations(row{Name: "floor", Unit: "ms"}, milliseconds(floor), 0)
 		r := row{Name: "subject", Unit: "ms", Floor: "floor", Target: target{Over: 4, P99: 30, Rate: 2}}
-		b.durations(r, milliseconds(5+i, 100*i, 1), time.Second)
+		b.durations(r, milliseconds(5+i, 5+101*i, 1), time.Second)
 	}
 	r := b.report()
 	if len(r.Lines) != 2 || r.Lines[0].Name != "floor" {
 		t.Fatalf("rows: %+v", r.Lines)
 	}
 	l := r.Lines[1]
-	if l.P50 != 6 || l.Best != 5 || *l.P99 != 100 || l.Rate != 3 || l.Floor != 2 || l.Ratio != 3 || l.Samples != 9 {
+	if l.P50 != 6 || l.Best != 5 || *l.P99 != 106 || l.Rate != 3 || l.Floor != 2 || l.Ratio != 3 || l.Samples != 9 {
 		t.Errorf("subject: %+v, p99 %v", l, *l.P99)
 	}
 	if *l.Pass || !*l.PassAtBest {
