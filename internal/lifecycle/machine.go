@@ -358,8 +358,7 @@ func (m *Machine) launchFailed(ev LaunchFailed) {
 // response that breaks off is truncated.
 func (m *Machine) gone(c Call) {
 	switch {
-	case m.runtime.next.is(c):
-		m.runtime.next = parked{}
+	case m.runtime.goneNext(c):
 		return
 	case m.runtime.body.is(c):
 		m.runtime.body = parked{}

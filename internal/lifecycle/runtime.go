@@ -1,6 +1,9 @@
 package lifecycle
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // runtimeState is the runtime's state by the Runtime API (section 6). The
 // zero value is no state: in the table it stands for a refusal, in a machine
@@ -81,6 +84,9 @@ type runtime struct {
 	state runtimeState
 	alive bool   // launched, and its end not reported
 	next  parked // its poll for the next event
+	// older are polls that were repeated before they ended, oldest first: if
+	// the newest is lost, the one before it still counts.
+	older []parked
 	body  parked // the response whose body the driver reads
 }
 
@@ -100,7 +106,28 @@ func (m *Machine) drop(p *parked) {
 	}
 }
 
+// goneNext forgets a poll whose peer vanished; the one before it takes its
+// place. It reports whether c was one.
+func (rt *runtime) goneNext(c Call) bool {
+	if i := slices.IndexFunc(rt.older, func(p parked) bool { return p.is(c) }); i >= 0 {
+		rt.older = slices.Delete(rt.older, i, i+1)
+		return true
+	}
+	if !rt.next.is(c) {
+		return false
+	}
+	rt.next = parked{}
+	if n := len(rt.older); n > 0 {
+		rt.next = rt.older[n-1]
+		rt.older = rt.older[:n-1]
+	}
+	return true
+}
+
 func (m *Machine) dropRuntime() {
+	for i := range m.runtime.older {
+		m.drop(&m.runtime.older[i])
+	}
 	m.drop(&m.runtime.next)
 	m.drop(&m.runtime.body)
 }
@@ -162,7 +189,9 @@ func (m *Machine) runtimeNext(c Call) {
 		m.runtimeInitEnd = true
 		m.advance()
 	case runtimeReady:
-		m.drop(&rt.next) // a poll repeated: the old connection is of no use
+		if rt.next.ok {
+			rt.older = append(rt.older, rt.next)
+		}
 		rt.next = parked{c, true}
 		if m.stage == stageInvoke && !m.invocation.runtimeDone {
 			m.deliverRuntime()
