@@ -38,6 +38,8 @@ func TestLifecycle(t *testing.T) {
 	t.Run("init times out", func(t *testing.T) { initTimesOut(t, n) })
 	t.Run("invoke fails", func(t *testing.T) { invokeFails(t, n) })
 	t.Run("tail", func(t *testing.T) { timesOutInTail(t, n) })
+	t.Run("order", func(t *testing.T) { initOrder(t, n) })
+	t.Run("shutdown events", func(t *testing.T) { shutdownEvents(t, n) })
 	t.Run("sizes", func(t *testing.T) { largeEvents(t, n) })
 	n.end()
 }
@@ -193,6 +195,56 @@ func invokeFails(t *testing.T, n *node) {
 		}
 		a = n.send("v", event{})
 		match(t, test.name+": log of the next", started+ended+`(`+first+`)?\n$`, a.log)
+	}
+}
+
+// initOrder: extensions start together, the runtime when all have registered.
+func initOrder(t *testing.T, n *node) {
+	late := part{Init: []step{{Sleep: 300}}, Register: `{"events":["INVOKE"]}`}
+	n.probe("order", probed{plan: plan{"a": late, "b": late, "c": late}})
+	n.send("order", event{})
+	var got []string
+	var begun, launched time.Time
+	for _, r := range n.records("firn.phase", "order") {
+		if name := r.str("name"); strings.HasPrefix(name, "extension ") || name == "runtime started" {
+			got = append(got, strings.TrimPrefix(name, "extension "))
+		}
+		switch r.str("name") {
+		case "extension started":
+			begun = r.Time
+		case "runtime started":
+			launched = r.Time
+		}
+	}
+	if want := "started started started registered registered registered runtime started"; strings.Join(got, " ") != want {
+		t.Errorf("order: %v", got)
+	}
+	if took := launched.Sub(begun); took < 300*time.Millisecond || took > 700*time.Millisecond {
+		t.Errorf("the runtime starts %v after the extensions, which take 300 ms each", took)
+	}
+}
+
+// shutdownEvents: the reason and the deadline, as extensions get them.
+func shutdownEvents(t *testing.T, n *node) {
+	two := 2
+	n.probe("events", probed{timeout: 1, plan: plan{"ext": {Register: `{"events":["SHUTDOWN"]}`}, "blind": {Register: `{"events":["INVOKE"]}`}}})
+	for _, test := range []struct {
+		reason string
+		event  event
+	}{{"timeout", event{Steps: []step{{Spin: true}}}}, {"failure", event{Steps: []step{{Exit: &two}}}}} {
+		n.send("events", test.event)
+		// The environment is reset, and the next invocation finds its /tmp;
+		// another one would not have seen a SHUTDOWN.
+		for _, e := range of(n.takeOf("events", "ext", "event"), "ext", "event") {
+			match(t, "event", `^\{"eventType":"SHUTDOWN","deadlineMs":\d{13},"shutdownReason":"`+test.reason+`"\}\n?$`, e.Body)
+			var body struct{ DeadlineMs int64 }
+			if err := json.Unmarshal([]byte(e.Body), &body); err != nil {
+				t.Fatal(err)
+			}
+			if left := body.DeadlineMs - e.At; left < 1500 || left > 2000 {
+				t.Errorf("%s: %d ms to the deadline", test.reason, left)
+			}
+		}
 	}
 }
 

@@ -107,6 +107,7 @@ func TestRuntimeAPI(t *testing.T) {
 	})
 	t.Run("headers", func(t *testing.T) { runtimeHeaders(t, n) })
 	t.Run("answers", func(t *testing.T) { answers(t, n) })
+	t.Run("lost polls", func(t *testing.T) { lostPolls(t, n) })
 	n.stop()
 }
 
@@ -136,6 +137,24 @@ func runtimeHeaders(t *testing.T, n *node) {
 		}
 	}
 	match(t, "type of a refusal", "^application/json$", of(all, "bootstrap", "refused")[0].Header["Content-Type"])
+}
+
+// lostPolls: a next whose connection is cut, during an invocation and after
+// one, costs neither the event nor the one after it.
+func lostPolls(t *testing.T, n *node) {
+	next := "GET " + invocation + "next"
+	for _, ev := range []event{
+		{Steps: []step{{Send: next, Hang: true}, {Name: "again", Send: next}}},
+		{After: []step{{Send: next, Hang: true}}},
+		{After: []step{{Raw: "GET " + invocation + "ne", Hang: true}}},
+	} {
+		for range 3 {
+			if a := n.send("f", ev); a.failure != "" || a.payload != answerOf(ev) {
+				t.Errorf("%+v: %s %s\n%s", ev, a.failure, a.payload, a.log)
+			}
+		}
+	}
+	n.take("f")
 }
 
 // answers are the ways in which a response or an error may come, and what the

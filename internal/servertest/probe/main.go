@@ -133,6 +133,9 @@ func (p *party) extension(part Part) {
 		if err := json.Unmarshal([]byte(r.Body), &ev); err != nil {
 			p.die("event: %v", err)
 		}
+		if ev.EventType == "SHUTDOWN" {
+			fmt.Println("probe", p.name, "gets", strings.TrimSpace(r.Body)) // /tmp may be about to go
+		}
 		p.do(part.On[ev.EventType])
 		if ev.EventType == "SHUTDOWN" && !part.Deaf {
 			os.Exit(0)
