@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,15 +39,38 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// buildAll builds firn, its init beside it, and the actor. Everybody may
-// execute them: one test runs firn as another user.
+// buildAll builds firn with the init of the same sources inside, as make does,
+// and the programs that play functions. Everybody may execute them: one test
+// runs firn as another user.
 func buildAll(dir string) error {
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../cmd/firn", "../cmd/firn-init", "../internal/servertest/actor", "../internal/servertest/probe")
+	if err := goBuild("-o", dir+string(filepath.Separator), "../cmd/firn-init", "../internal/servertest/actor", "../internal/servertest/probe"); err != nil {
+		return err
+	}
+	inside, err := filepath.Abs("../internal/sandbox/linux/initbin/firn-init")
+	if err != nil {
+		return err
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {inside: filepath.Join(dir, "firn-init")}})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return err
+	}
+	if err := goBuild("-overlay", file, "-o", dir+string(filepath.Separator), "../cmd/firn"); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+func goBuild(args ...string) error {
+	cmd := exec.Command("go", append([]string{"build"}, args...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, msg)
 	}
-	return os.Chmod(dir, 0o755)
+	return nil
 }
 
 // program is the path of a program under test.

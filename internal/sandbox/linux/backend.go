@@ -192,11 +192,35 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 	if err != nil {
 		return nil, err
 	}
+	s, err := b.attempt(ctx, spec, network)
+	// Something killed the init or the spawner just now: nothing of the
+	// function has run, and another sandbox will do.
+	for range retries {
+		if !errors.Is(err, errGone) {
+			break
+		}
+		s, err = b.attempt(ctx, spec, network)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.live[s] = struct{}{}
+	b.mu.Unlock()
+	return s, nil
+}
+
+// retries bounds how often Create begins again.
+const retries = 3
+
+// attempt makes a sandbox for spec, from the pool if it has one.
+func (b *Backend) attempt(ctx context.Context, spec sandbox.Spec, network sandbox.Network) (*box, error) {
 	var k *blank
 	if b.pool != nil && spec.RootDir == "" && network == b.cfg.Network {
 		k = b.pool.take()
 	}
 	if k == nil {
+		var err error
 		if k, err = b.newBlank(ctx, network, spec.RootDir); err != nil {
 			return nil, err
 		}
@@ -205,9 +229,6 @@ func (b *Backend) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbo
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox %s: %w", spec.ID, err), k.destroy())
 	}
-	b.mu.Lock()
-	b.live[s] = struct{}{}
-	b.mu.Unlock()
 	return s, nil
 }
 
