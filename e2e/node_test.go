@@ -84,6 +84,7 @@ func launch(t testing.TB, o options) *node {
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
 	n.cmd.Dir = "/"
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithTest(n.cmd.SysProcAttr)
 	if o.user != 0 {
 		n.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: o.user, Gid: o.user}
 		n.cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/nonexistent"}
