@@ -147,12 +147,17 @@ func (n *node) take(name string) []seen {
 }
 
 // takeOf takes results until those of a step are among them: a party may be
-// at work after the answer of its invocation.
+// at work after the answer of its invocation, and the environment's reset may
+// not be over. Invocations that fail do not count.
 func (n *node) takeOf(name, party, last string) []seen {
 	n.t.Helper()
 	var all []seen
 	eventually(n.t, last+" of "+party, func() (bool, any) {
-		all = append(all, n.take(name)...)
+		if a := n.send(name, event{Take: true}); a.failure == "" {
+			var more []seen
+			a.into(n.t, &more)
+			all = append(all, more...)
+		}
 		return len(of(all, party, last)) > 0, all
 	})
 	return all

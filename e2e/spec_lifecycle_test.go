@@ -8,6 +8,7 @@ import (
 	"math"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -128,13 +129,7 @@ func initFails(t *testing.T, n *node) {
 			t.Errorf("%s: the invoker gets %s %s", test.name, a.failure, a.payload)
 		}
 		match(t, test.name+": log", started+ended+`Status: error\tError Type: `+regexp.QuoteMeta(test.kind)+`\n$`, a.log)
-		var phases []string
-		for _, r := range n.records("platform.initReport", test.name) {
-			phases = append(phases, r.str("phase")+" "+r.str("status")+" "+r.str("errorType"))
-		}
-		if want := "init error " + test.kind + ", invoke error " + test.kind; strings.Join(phases, ", ") != want {
-			t.Errorf("%s: init reports %v, want %s", test.name, phases, want)
-		}
+		n.initReports(test.name, "init error "+test.kind, "invoke error "+test.kind)
 	}
 	// The second init may succeed: its time is in Duration, there is no Init
 	// Duration, and /tmp is as the first one left it.
@@ -146,6 +141,19 @@ func initFails(t *testing.T, n *node) {
 	}
 }
 
+// initReports demands the reports of a function's inits, as phase, status and
+// error type. They come a moment after the answer.
+func (n *node) initReports(name string, want ...string) {
+	n.t.Helper()
+	eventually(n.t, "init reports of "+name, func() (bool, any) {
+		var got []string
+		for _, r := range n.records("platform.initReport", name) {
+			got = append(got, strings.TrimSpace(r.str("phase")+" "+r.str("status")+" "+r.str("errorType")))
+		}
+		return slices.Equal(got, want), got
+	})
+}
+
 // initTimesOut: Init has ten seconds, and begins again inside the invocation.
 func initTimesOut(t *testing.T, n *node) {
 	n.probe("slow", probed{timeout: 20, plan: plan{"bootstrap": {Once: true, Init: []step{{Spin: true}}}}})
@@ -155,10 +163,7 @@ func initTimesOut(t *testing.T, n *node) {
 		t.Errorf("after %v the invoker gets %s %s", took, a.failure, a.payload)
 	}
 	match(t, "log", started+ended+`\n$`, a.log)
-	got := n.records("platform.initReport", "slow")
-	if len(got) != 2 || got[0].str("phase") != "init" || got[0].str("status") != "timeout" || got[1].str("phase") != "invoke" || got[1].str("status") != "success" {
-		t.Errorf("init reports %v", got)
-	}
+	n.initReports("slow", "init timeout", "invoke success")
 	// Both time out: the function's timeout bounds the second one.
 	n.probe("slower", probed{timeout: 1, plan: plan{"bootstrap": {Init: []step{{Spin: true}}}}})
 	a = n.send("slower", event{})
@@ -203,6 +208,7 @@ func initOrder(t *testing.T, n *node) {
 	late := part{Init: []step{{Sleep: 300}}, Register: `{"events":["INVOKE"]}`}
 	n.probe("order", probed{plan: plan{"a": late, "b": late, "c": late}})
 	n.send("order", event{})
+	eventually(t, "the report", func() (bool, any) { return len(n.records("platform.report", "order")) > 0, nil })
 	var got []string
 	var begun, launched time.Time
 	for _, r := range n.records("firn.phase", "order") {
@@ -233,17 +239,23 @@ func shutdownEvents(t *testing.T, n *node) {
 		event  event
 	}{{"timeout", event{Steps: []step{{Spin: true}}}}, {"failure", event{Steps: []step{{Exit: &two}}}}} {
 		n.send("events", test.event)
-		// The environment is reset, and the next invocation finds its /tmp;
-		// another one would not have seen a SHUTDOWN.
-		for _, e := range of(n.takeOf("events", "ext", "event"), "ext", "event") {
-			match(t, "event", `^\{"eventType":"SHUTDOWN","deadlineMs":\d{13},"shutdownReason":"`+test.reason+`"\}\n?$`, e.Body)
-			var body struct{ DeadlineMs int64 }
-			if err := json.Unmarshal([]byte(e.Body), &body); err != nil {
-				t.Fatal(err)
+		var line record
+		eventually(t, "SHUTDOWN for "+test.reason, func() (bool, any) {
+			for _, r := range n.records("extension", "events") {
+				if strings.Contains(r.str("line"), test.reason) {
+					line = r
+					return true, nil
+				}
 			}
-			if left := body.DeadlineMs - e.At; left < 1500 || left > 2000 {
-				t.Errorf("%s: %d ms to the deadline", test.reason, left)
-			}
+			return false, nil
+		})
+		match(t, "event", `^probe ext gets \{"eventType":"SHUTDOWN","deadlineMs":\d{13},"shutdownReason":"`+test.reason+`"\}$`, line.str("line"))
+		var body struct{ DeadlineMs int64 }
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(line.str("line"), "probe ext gets ")), &body); err != nil {
+			t.Fatal(err)
+		}
+		if left := time.UnixMilli(body.DeadlineMs).Sub(line.Time); left < time.Second || left > 2*time.Second {
+			t.Errorf("%s: %v to the deadline", test.reason, left)
 		}
 	}
 }

@@ -26,7 +26,7 @@ type Plan map[string]Part
 // Part is what one party does.
 type Part struct {
 	// Init is done first. An extension registers by itself when Register is
-	// not empty; the runtime begins to ask for events after Init.
+	// not empty and Init has not done it; the runtime begins to ask for events after Init.
 	Init     []Step `json:"init,omitempty"`
 	Register string `json:"register,omitempty"` // body of register
 	// On holds the steps for each event type of an extension.
@@ -117,7 +117,7 @@ func (p *party) runtime() {
 }
 
 func (p *party) extension(part Part) {
-	if part.Register != "" {
+	if part.Register != "" && p.ext == "" {
 		if r := p.send(Step{Conn: "main", Send: "POST /2020-01-01/extension/register\nLambda-Extension-Name: " + p.name + "\n\n" + part.Register}); r.Status != 200 {
 			p.die("register: %+v", r)
 		}
