@@ -31,6 +31,7 @@ func (s *Server) openBackend(ctx context.Context) (sandbox.Backend, error) {
 // Probe finds out what this host offers to sandboxes.
 func Probe(ctx context.Context) HostReport {
 	report := HostReport{Features: linux.Probe(ctx, linux.Config{Logger: slog.New(slog.DiscardHandler)}), Sandbox: "linux"}
+	report.Features = append(report.Features, openFiles())
 	report.Why = "everything it needs is here"
 	for _, f := range report.Features {
 		if f.Needed && !f.OK {
