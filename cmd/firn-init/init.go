@@ -21,10 +21,8 @@ func runInit(ctl *control) error {
 	ignoreSignals()
 	unix.Umask(0o022)
 	preferAsVictim()
-	// Init's files in /proc are nobody's but root's, also for a function that
-	// has init's user id.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return failed("hide from the function", err)
+	if err := hide(); err != nil {
+		return err
 	}
 	seq, m, fds, err := ctl.receive()
 	if m == nil {
@@ -60,6 +58,12 @@ func runInit(ctl *control) error {
 	close(assigned)
 	p.reap()
 	return nil
+}
+
+// hide makes init's files in /proc nobody's but root's, also for a function
+// that has init's user id.
+func hide() error {
+	return failed("hide from the function", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 }
 
 func handOver(listener, tun int) []int {

@@ -18,15 +18,20 @@ type processes struct {
 	null   int
 	cred   *syscall.Credential // nil when the ids are right already
 	worker uint32              // user id of the function
+	// outside runs what it gets on a thread that is not confined; nil before
+	// the first rest. See kill.
+	outside chan func()
+	group   uint32 // and its group id
 
 	mu      sync.Mutex
 	changed sync.Cond
 	started map[int]bool // processes of Start that have not been reported
 	idle    bool         // no child is left, and the reaper waits for one
+	resting bool         // the reaper is to rest; see rest.go
 }
 
 func newProcesses(ctl *control, setup *initproto.Setup) *processes {
-	p := &processes{ctl: ctl, worker: setup.UID, started: map[int]bool{}}
+	p := &processes{ctl: ctl, worker: setup.UID, group: setup.GID, started: map[int]bool{}}
 	p.changed.L = &p.mu
 	if setup.SetIDs {
 		p.cred = &syscall.Credential{Uid: setup.UID, Gid: setup.GID}
@@ -52,10 +57,12 @@ func (p *processes) serve() error {
 		case *initproto.Signal:
 			p.signal(m)
 		case *initproto.SignalAll:
-			_ = unix.Kill(-1, syscall.Signal(m.Signal)) // ESRCH: nobody there
+			p.kill(-1, syscall.Signal(m.Signal))
 		case *initproto.Reset:
 			p.killAll()
 			err = p.ctl.send(seq, &initproto.OK{})
+		case *initproto.Rest:
+			err = p.rest()
 		case *initproto.Measure:
 			err = p.ctl.send(seq, measure())
 		default:
@@ -117,13 +124,30 @@ func (p *processes) usableDir(dir string) bool {
 	return st.Mode&0o001 != 0
 }
 
+// kill sends a signal to a process, or with -1 to all but init; that there is
+// none is no error. After a rest the launcher's thread has a Landlock domain of
+// its own, from which the kernel lets no signal out to processes that were
+// started before: then another thread sends it.
+func (p *processes) kill(pid int, sig syscall.Signal) {
+	if p.outside == nil {
+		_ = unix.Kill(pid, sig)
+		return
+	}
+	sent := make(chan struct{})
+	p.outside <- func() {
+		_ = unix.Kill(pid, sig)
+		close(sent)
+	}
+	<-sent
+}
+
 // signal reaches a process only while it has not been reaped: its number
 // cannot have passed to another.
 func (p *processes) signal(m *initproto.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.started[int(m.PID)] {
-		_ = unix.Kill(int(m.PID), syscall.Signal(m.Signal)) // ESRCH: a zombie
+		p.kill(int(m.PID), syscall.Signal(m.Signal))
 	}
 }
 
@@ -132,7 +156,7 @@ func (p *processes) signal(m *initproto.Signal) {
 func (p *processes) killAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = unix.Kill(-1, unix.SIGKILL)
+	p.kill(-1, unix.SIGKILL)
 	for !p.idle {
 		p.changed.Wait()
 	}
@@ -150,12 +174,15 @@ func (p *processes) reap() {
 			if _, err = waitAny(unix.WNOHANG); err == unix.ECHILD {
 				p.idle = true
 				p.changed.Broadcast()
-				for p.idle {
+				for p.idle && !p.resting {
 					p.changed.Wait()
 				}
 			}
 		} else if err == nil && pid > 0 {
 			p.collectLocked(pid)
+		}
+		if p.resting {
+			p.fallAsleepLocked()
 		}
 		p.mu.Unlock()
 	}

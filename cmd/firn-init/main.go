@@ -43,6 +43,8 @@ func main() {
 		exit(runSpawner(ctl))
 	case "init":
 		exit(runInit(ctl))
+	case "resume":
+		exit(resumeInit(ctl))
 	}
 	complain("firn-init is started by firn only\n")
 	unix.Exit(2)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,10 @@ type conn struct {
 	onExit func(*initproto.Exited)
 	// gone is closed when the other side ended.
 	gone chan struct{}
+	// awake is set by whatever ends the rest of an init; rested has room for
+	// one word that it rests.
+	awake  atomic.Bool
+	rested chan struct{}
 
 	// writing orders packets. It is held while a write waits for room, so
 	// that the reader must never need it: the other side may itself wait for
@@ -79,7 +84,7 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 }
 
 func newConn(sock *net.UnixConn) *conn {
-	return &conn{sock: sock, gone: make(chan struct{}), waiting: map[uint32]chan answer{}}
+	return &conn{sock: sock, gone: make(chan struct{}), rested: make(chan struct{}, 1), waiting: map[uint32]chan answer{}}
 }
 
 // serve reads until the socket closes. The owner runs it and waits for it.
@@ -98,11 +103,18 @@ func (c *conn) serve() {
 			answer{fds: fds}.close()
 			return
 		}
-		if exited, ok := m.(*initproto.Exited); ok {
-			c.onExit(exited)
-			continue
+		switch m := m.(type) {
+		case *initproto.Exited:
+			c.awake.Store(true)
+			c.onExit(m)
+		case *initproto.Rested:
+			select {
+			case c.rested <- struct{}{}:
+			default:
+			}
+		default:
+			c.deliver(seq, answer{m, fds})
 		}
-		c.deliver(seq, answer{m, fds})
 	}
 }
 
@@ -161,6 +173,9 @@ func (c *conn) send(m initproto.Message, fds ...int) error {
 
 // writeLocked writes one packet; the caller holds writing.
 func (c *conn) writeLocked(seq uint32, m initproto.Message, fds []int) error {
+	if m.Kind() != initproto.KindRest {
+		c.awake.Store(true)
+	}
 	out, err := initproto.Append(c.out[:0], seq, m)
 	if err != nil {
 		return syscall.E2BIG

@@ -22,7 +22,8 @@
 //	init -> firn      Started
 //	firn -> init      Signal, SignalAll        no answer
 //	firn -> init      Reset, then OK; Measure, then Measured
-//	init -> firn      Exited                   on its own
+//	firn -> init      Rest                     no answer of its seq
+//	init -> firn      Exited, Rested           on their own
 //
 // A message over MaxMessage travels in a file, as Spilled.
 //

@@ -51,6 +51,12 @@ func (*Exited) Kind() Kind { return KindExited }
 // Kind is KindSpilled.
 func (*Spilled) Kind() Kind { return KindSpilled }
 
+// Kind is KindRest.
+func (*Rest) Kind() Kind { return KindRest }
+
+// Kind is KindRested.
+func (*Rested) Kind() Kind { return KindRested }
+
 func (m *Failure) encode(e *encoder) { e.string(m.Step); e.uint(uint64(m.Errno)) }
 func (m *Failure) decode(d *decoder) { m.Step = d.string(); m.Errno = d.uint32() }
 
@@ -64,6 +70,10 @@ func (*Reset) encode(*encoder)   {}
 func (*Reset) decode(*decoder)   {}
 func (*Measure) encode(*encoder) {}
 func (*Measure) decode(*decoder) {}
+func (*Rest) encode(*encoder)    {}
+func (*Rest) decode(*decoder)    {}
+func (*Rested) encode(*encoder)  {}
+func (*Rested) decode(*decoder)  {}
 
 func (m *Spawn) encode(e *encoder) {
 	e.idMaps(m.UIDs)

@@ -30,6 +30,16 @@ func samples() []Message {
 		&Measured{Bytes: 1 << 40, Processes: 3, CPUTime: 5},
 		&Exited{PID: 2, Status: 0x7f00},
 		&Spilled{Length: MaxSpill},
+		&Rest{},
+		&Rested{},
+	}
+}
+
+// The init that rests has this packet in assembly (rest_amd64.s).
+func TestRestedOnTheWire(t *testing.T) {
+	got, err := Append(nil, 0, &Rested{})
+	if diff := cmp.Diff([]byte{19, 0, 0, 0, 0}, got); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
 	}
 }
 

@@ -22,6 +22,8 @@ const (
 	KindMeasured
 	KindExited
 	KindSpilled
+	KindRest
+	KindRested // its number stands in firn-init's assembly too
 )
 
 // Message is one of the structs of this package, by pointer.
@@ -67,6 +69,10 @@ func newMessage(k Kind) Message {
 		return new(Exited)
 	case KindSpilled:
 		return new(Spilled)
+	case KindRest:
+		return new(Rest)
+	case KindRested:
+		return new(Rested)
 	}
 	return nil
 }
@@ -194,3 +200,9 @@ type Exited struct{ PID, Status uint32 }
 // long arguments. The first descriptor with it is a file that holds the
 // packet, Length bytes from its beginning; the others are the message's own.
 type Spilled struct{ Length uint32 }
+
+// Rest has init give its memory back until it is needed again.
+type Rest struct{}
+
+// Rested says that init rests, or cannot.
+type Rested struct{}

@@ -1,0 +1,8 @@
+package main
+
+// entry is where the program begins when it is linked with -E main.entry, as
+// the Makefile does: see rest.go. It is not to be called.
+func entry()
+
+// restable says that the program did begin at entry.
+func restable() bool
