@@ -201,6 +201,10 @@ func invokeFails(t *testing.T, n *node) {
 		a = n.send("v", event{})
 		match(t, test.name+": log of the next", started+ended+`(`+first+`)?\n$`, a.log)
 	}
+	// What was written before a timeout is there after the reset, as soon as
+	// that environment serves again.
+	n.send("v", event{Steps: []step{{Name: "before", Show: "process"}, {Spin: true}}})
+	n.takeOf("v", "bootstrap", "before")
 }
 
 // initOrder: extensions start together, the runtime when all have registered.

@@ -101,14 +101,15 @@ func (p *party) bytes(s Step) string {
 	head, body, _ := strings.Cut(s.Send, "\n\n")
 	body = fill.Replace(body) + strings.Repeat("x", s.Fill)
 	line, headers, _ := strings.Cut(head, "\n")
-	out := line + " HTTP/1.1\r\nHost: ${api}\r\n"
+	var out strings.Builder
+	out.WriteString(line + " HTTP/1.1\r\nHost: ${api}\r\n")
 	for h := range strings.Lines(headers) {
-		out += strings.TrimSuffix(h, "\n") + "\r\n"
+		out.WriteString(strings.TrimSuffix(h, "\n") + "\r\n")
 	}
 	if !strings.HasPrefix(line, "GET") {
-		out += fmt.Sprintf("Content-Length: %d\r\n", len(body))
+		out.WriteString(fmt.Sprintf("Content-Length: %d\r\n", len(body)))
 	}
-	return fill.Replace(out) + "\r\n" + body
+	return fill.Replace(out.String()) + "\r\n" + body
 }
 
 // send does one exchange. A parked request of the runtime may wait for ever;
