@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os/exec"
 	"regexp"
@@ -201,10 +202,19 @@ func invokeFails(t *testing.T, n *node) {
 		a = n.send("v", event{})
 		match(t, test.name+": log of the next", started+ended+`(`+first+`)?\n$`, a.log)
 	}
-	// What was written before a timeout is there after the reset, as soon as
-	// that environment serves again.
-	n.send("v", event{Steps: []step{{Name: "before", Show: "process"}, {Spin: true}}})
-	n.takeOf("v", "bootstrap", "before")
+	// What was written before a timeout is there after the reset, if the
+	// environment is through with that and so takes the next invocation.
+	attempt := 0
+	eventually(t, "a reset environment with its /tmp", func() (bool, any) {
+		attempt++
+		name := fmt.Sprintf("kept-%d", attempt)
+		n.probe(name, probed{timeout: 1, plan: plan{"bootstrap": {}}})
+		n.send(name, event{Steps: []step{{Name: "before", Show: "process"}, {Spin: true}}})
+		eventually(t, "the reset", func() (bool, any) {
+			return slices.ContainsFunc(n.records("firn.phase", name), func(r record) bool { return r.str("name") == "reset" }), nil
+		})
+		return len(of(n.take(name), "bootstrap", "before")) == 1, nil
+	})
 }
 
 // initOrder: extensions start together, the runtime when all have registered.
