@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -144,10 +145,12 @@ func newLogger(out io.Writer, style telemetry.Style) *slog.Logger {
 
 // greet says in a few lines how to point a client at firn.
 func greet(out io.Writer, style telemetry.Style, srv *server.Server) error {
-	if style == telemetry.JSON {
-		return nil
-	}
 	cfg := srv.Config()
+	if style == telemetry.JSON { // without the credentials: logs travel
+		return json.NewEncoder(out).Encode(map[string]string{
+			"type": "firn.up", "version": version, "endpoint": srv.Endpoint(), "region": cfg.Region, "sandbox": cfg.Sandbox, "data": cfg.DataDir,
+		})
+	}
 	_, err := fmt.Fprintf(out, "firn %s is up at %s (sandbox %s, data in %s). Point clients at it:\n\n%s\n",
 		version, srv.Endpoint(), cfg.Sandbox, cfg.DataDir, exports(srv.Endpoint(), cfg.Region, srv.Credentials()))
 	if err == nil && cfg.Sandbox == "process" {

@@ -250,8 +250,9 @@ func (s *Server) drain(ctx context.Context, n *node, front *http.Server) {
 			front.Close()
 		}
 	}()
-	if err := n.fleet.Close(drain); err != nil {
-		s.cfg.Logger.Warn("invocations were still running at the end of the drain and were ended", "timeout", s.cfg.DrainTimeout)
+	working := n.fleet.Stats().InFlight
+	if err := n.fleet.Close(drain); err != nil && working > 0 {
+		s.cfg.Logger.Warn("invocations were ended before they had finished", "at most", working, "drain timeout", s.cfg.DrainTimeout)
 	}
 	// After a moment for the answers to go out, what is left are clients that
 	// do not read, or do not send.
