@@ -28,6 +28,7 @@ type processes struct {
 	started map[int]bool // processes of Start that have not been reported
 	idle    bool         // no child is left, and the reaper waits for one
 	resting bool         // the reaper is to rest; see rest.go
+	waker   int          // the process that is to wake the reaper for that, or 0
 }
 
 func newProcesses(ctl *control, setup *initproto.Setup) *processes {
@@ -181,7 +182,7 @@ func (p *processes) reap() {
 		} else if err == nil && pid > 0 {
 			p.collectLocked(pid)
 		}
-		if p.resting {
+		if p.resting && p.waker == 0 {
 			p.fallAsleepLocked()
 		}
 		p.mu.Unlock()
@@ -193,6 +194,9 @@ func (p *processes) reap() {
 func (p *processes) collectLocked(pid int) {
 	var status unix.WaitStatus
 	got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
+	if got == pid && pid == p.waker {
+		p.waker = 0
+	}
 	if err != nil || got != pid || !p.started[pid] {
 		return // a failed exec that the fork collected itself, or an orphan
 	}

@@ -38,6 +38,7 @@ func (p *processes) rest() error {
 	p.resting = true
 	p.changed.Broadcast()
 	if !p.idle {
+		p.waker = pending
 		go p.wakeReaper() // on a thread that may execute init's own program
 	}
 	for p.resting {
@@ -46,18 +47,23 @@ func (p *processes) rest() error {
 	return p.ctl.send(0, &initproto.Rested{})
 }
 
+// pending stands for the process of wakeReaper before it has a number.
+const pending = -1
+
 // wakeReaper starts a process that ends at once. The main thread waits for
-// children and nothing else: here is one. Its number is in nobody's books.
+// children and nothing else: here is one. It rests once it has collected this
+// one, whose end would otherwise wake it.
 func (p *processes) wakeReaper() {
-	null := uintptr(p.null)
-	_, err := syscall.ForkExec("/proc/self/exe", []string{"init", "noop"}, &syscall.ProcAttr{Files: []uintptr{null, null, null}})
-	if err == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resting = false
-	p.changed.Broadcast()
+	null := uintptr(p.null)
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{"init", "noop"}, &syscall.ProcAttr{Files: []uintptr{null, null, null}})
+	if err != nil {
+		p.waker, p.resting = 0, false
+		p.changed.Broadcast()
+		return
+	}
+	p.waker = pid
 }
 
 // fallAsleepLocked executes the program anew, on the main thread. It returns

@@ -34,6 +34,7 @@ type box struct {
 	// it is not frozen.
 	starting sync.Mutex
 	frozen   bool
+	settling bool // init is on its way to rest, and freezing waits for it
 
 	mu        sync.Mutex
 	processes map[uint32]*process
@@ -178,35 +179,59 @@ func (s *box) Freeze() error {
 	}
 	s.frozen = true
 	if s.b.can.Freeze {
-		s.rest()
-		return s.group.Freeze()
+		return s.freezeLocked()
 	}
 	return s.explainNil("freeze", s.conn.send(&initproto.SignalAll{Signal: uint32(syscall.SIGSTOP)}))
 }
 
+// freezeLocked freezes by the kernel, at once or when init rests.
+func (s *box) freezeLocked() error {
+	if s.settling || s.restLocked() {
+		return nil
+	}
+	return s.group.Freeze()
+}
+
 // restLimit bounds the wait for init to rest, which takes 2 ms on a healthy
 // host. Frozen half way, it goes on when it is thawed.
-const restLimit = 50 * time.Millisecond
+const restLimit = time.Second
 
-// rest has init give its memory back, unless it has done so and nothing woke it
-// since. Where memory is sampled init is woken all the time.
-func (s *box) rest() {
+// restLocked has init give its memory back before it is frozen, unless it has
+// done so and nothing woke it since; it reports whether that was begun. Where
+// memory is sampled init is woken all the time.
+func (s *box) restLocked() bool {
 	if s.sample != nil || !s.conn.awake.CompareAndSwap(true, false) {
-		return
+		return false
 	}
 	select {
 	case <-s.conn.rested: // a late one
 	default:
 	}
 	if s.conn.send(&initproto.Rest{}) != nil {
-		return
+		return false
 	}
+	s.settling = true
+	s.watch.Go(s.freezeRested)
+	return true
+}
+
+// freezeRested does what Freeze put off, if it is still wanted.
+func (s *box) freezeRested() {
 	limit := time.NewTimer(restLimit)
 	defer limit.Stop()
 	select {
 	case <-s.conn.rested:
 	case <-s.conn.gone:
 	case <-limit.C:
+	}
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	s.settling = false
+	if !s.frozen || s.isClosed() {
+		return
+	}
+	if err := s.freezeLocked(); err != nil {
+		s.b.log.Error("freeze", "sandbox", s.spec.ID, "error", err)
 	}
 }
 

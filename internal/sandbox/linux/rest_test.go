@@ -44,9 +44,7 @@ func parked(t *testing.T, s *box) sandbox.Process {
 
 func needRest(t *testing.T, s *box) {
 	t.Helper()
-	if got := called(t, s); got != "init\x00rest\x00" {
-		t.Fatalf("init is %q", got)
-	}
+	until(t, "init rests", func() bool { return called(t, s) == "init\x00rest\x00" })
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
 	if err != nil {
 		t.Fatal(err)
