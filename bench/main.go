@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -151,8 +152,9 @@ func (l *lab) close() error {
 // loadAverage is the machine's, as far as it tells.
 func loadAverage() string {
 	raw, err := os.ReadFile("/proc/loadavg")
-	if err != nil || len(raw) < 4 {
+	if err != nil {
 		return "unknown"
 	}
-	return string(raw[:4])
+	load, _, _ := strings.Cut(string(raw), " ")
+	return load
 }
