@@ -131,9 +131,13 @@ func outOfMemoryPrivate(r *rig) {
 func outOfMemoryTogether(r *rig) {
 	b := r.create(nil)
 	for _, name := range []string{"a", "b", "c", "d"} {
-		agent, _ := b.serve(name)
-		// The last ones may be killed before they answer.
-		_, _ = agent.try(order{Do: "alloc", N: 48})
+		p := b.start(b.command("serve", b.APIAddr(), name))
+		select {
+		case agent := <-b.queue(name):
+			_, _ = agent.try(order{Do: "alloc", N: 48})
+			_ = agent.conn.Close()
+		case <-p.Done(): // killed for what those before it have allocated
+		}
 	}
 	b.expectOutOfMemory()
 	if err := b.Reset(r.context()); err != nil {

@@ -349,7 +349,7 @@ func startCancelled(r *rig) {
 }
 
 func concurrentStarts(r *rig) {
-	b := r.create(nil)
+	b := r.create(func(s *sandbox.Spec) { s.MemoryMB = 1024 }) // room for a dozen agents, instrumented ones too
 	var group sync.WaitGroup
 	for i := range 12 {
 		group.Go(func() {
