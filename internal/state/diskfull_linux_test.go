@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/firn-run/firn/internal/require"
 	"github.com/firn-run/firn/internal/state"
 )
 
@@ -37,7 +38,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, syscall.EPERM) || cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == exitNoMount {
-		t.Skipf("needs a mount namespace of its own and tmpfs in it: %v %s", err, out)
+		require.Feature(t, "userns", false, fmt.Sprintf("no mount namespace of its own with tmpfs in it: %v %s", err, out))
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/firn-run/firn/internal/require"
 	"github.com/firn-run/firn/internal/sandbox/linux/egress/tun"
 )
 
@@ -33,9 +34,8 @@ func TestRootless(t *testing.T) {
 // TestRootlessNetwork runs those that need a network as an ordinary user who
 // may open the TUN device, as on most distributions.
 func TestRootlessNetwork(t *testing.T) {
-	if _, err := os.Stat(tun.DevicePath); err != nil {
-		t.Skip("needs a TUN device: ", err)
-	}
+	_, err := os.Stat(tun.DevicePath)
+	require.Feature(t, "tun", err == nil, tun.DevicePath+" is missing")
 	asOrdinaryUser(t, func(cmd *exec.Cmd) {
 		cmd.Args = append(cmd.Args, "-test.run=TestConformance/.*(network|internet|listener).*|TestCloseLeavesNothing|TestPoolIsUsed")
 		cmd.Env = append(cmd.Env, grantVariable+"=1")
@@ -73,9 +73,7 @@ func asOrdinaryUser(t *testing.T, change func(*exec.Cmd)) {
 	if os.Getenv(rootlessVariable) != "" {
 		t.Skip("this is the child")
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to become somebody else")
-	}
+	require.Feature(t, "root", os.Geteuid() == 0, "it becomes somebody else")
 	dir := publicDir(t)
 	tmp := filepath.Join(dir, "tmp")
 	if err := os.Mkdir(tmp, 0o777); err != nil {
