@@ -134,8 +134,8 @@ func outOfMemoryTogether(r *rig) {
 		p := b.start(b.command("serve", b.APIAddr(), name))
 		select {
 		case agent := <-b.queue(name):
+			r.Cleanup(func() { _ = agent.conn.Close() }) // not before: it lives, and holds its memory, as long as that
 			_, _ = agent.try(order{Do: "alloc", N: 48})
-			_ = agent.conn.Close()
 		case <-p.Done(): // killed for what those before it have allocated
 		}
 	}
