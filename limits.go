@@ -9,7 +9,6 @@ const (
 	// MiB is 2^20 bytes; Lambda's "MB" of memory, storage and payload are MiB.
 	MiB = 1 << 20
 
-	MinMemoryMB     = 128   // quotas
 	MaxMemoryMB     = 10240 // quotas (the model accepts 32768 for managed instances)
 	DefaultMemoryMB = 128   // model, CreateFunction.MemorySize
 
@@ -17,11 +16,9 @@ const (
 	// virtual processor ("Configure Lambda function memory").
 	MemoryMBPerVCPU = 1769
 
-	MinTimeoutSeconds     = 1   // model
 	MaxTimeoutSeconds     = 900 // quotas
 	DefaultTimeoutSeconds = 3   // model
 
-	MinEphemeralStorageMB     = 512   // quotas: /tmp
 	MaxEphemeralStorageMB     = 10240 // quotas: /tmp
 	DefaultEphemeralStorageMB = 512   // model, EphemeralStorage
 
@@ -41,8 +38,7 @@ const (
 	MaxTagsPerFunction  = 50        // "Using tags on Lambda functions"
 	MaxCodeStorageBytes = 75 << 30  // quotas: code storage per Region
 
-	DefaultAccountConcurrency    = 1000 // quotas
-	UnreservedConcurrencyMinimum = 100  // "Configuring reserved concurrency"
+	DefaultAccountConcurrency = 1000 // quotas
 
 	MaxOpenFiles = 1024 // quotas: file descriptors
 	MaxProcesses = 1024 // quotas: processes and threads

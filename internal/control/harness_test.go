@@ -130,7 +130,7 @@ func startNode(dir string, opt options) (_ *node, err error) {
 		opt.concurrency = 10
 	}
 	n.fleet = fleet.New(fleet.Config{
-		Start: n.start, Roots: n.images, Logger: log, AccountConcurrency: opt.concurrency, MaxEnvironments: 20,
+		Start: n.start, Roots: n.images, AccountConcurrency: opt.concurrency, MaxEnvironments: 20,
 		IdleTimeout: time.Minute, Now: n.clock.now,
 	})
 	images := control.Images(n.images)

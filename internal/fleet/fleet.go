@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,9 +38,8 @@ type Maker func(ctx context.Context, cfg environment.Config) (*environment.Envir
 
 // Config is what a fleet is made of.
 type Config struct {
-	Start  Maker
-	Roots  Roots
-	Logger *slog.Logger
+	Start Maker
+	Roots Roots
 
 	// AccountConcurrency is the most invocations at once (1,000 on AWS).
 	AccountConcurrency int

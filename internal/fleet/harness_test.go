@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -198,7 +197,7 @@ func newRig(t *testing.T, edit func(*Config)) *rig {
 	before := runtime.NumGoroutine()
 	r := &rig{t: t, backend: &backend{handler: echo}, roots: &roots{dir: t.TempDir()}, now: time.Unix(1_700_000_000, 0)}
 	cfg := Config{
-		Roots: r.roots, Logger: slog.New(slog.DiscardHandler), AccountConcurrency: 100, MaxEnvironments: 100,
+		Roots: r.roots, AccountConcurrency: 100, MaxEnvironments: 100,
 		IdleTimeout: time.Hour, Now: r.clock,
 	}
 	cfg.Start = func(ctx context.Context, c environment.Config) (*environment.Environment, error) {

@@ -69,7 +69,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 
 	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers)}
 	flt := fleet.New(fleet.Config{
-		Start: maker.start, Roots: images, Logger: cfg.Logger.With("component", "fleet"),
+		Start: maker.start, Roots: images,
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
 		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now,
 	})
