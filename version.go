@@ -37,5 +37,6 @@ type FunctionVersion struct {
 	TracingActive       bool   // TracingConfig.Mode is Active
 	LogFormatJSON       bool   // LoggingConfig.LogFormat is JSON
 	ApplicationLogLevel string // with JSON only, else ""
+	SystemLogLevel      string // with JSON only, else ""
 	LogGroup            string // "/aws/lambda/NAME" unless configured
 }

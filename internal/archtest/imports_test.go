@@ -10,9 +10,11 @@ import (
 // and package firn only. A folder stands for all that is below it.
 func layers() map[string]int {
 	return map[string]int{
-		"":                   -1, // the vocabulary
-		"internal/lifecycle": 0,
-		"internal/sigv4":     0,
+		"":                    -1, // the vocabulary
+		"internal/lifecycle":  0,
+		"internal/sigv4":      0,
+		"internal/logpattern": 0,
+		"internal/timeline":   0,
 
 		"internal/awswire":   1,
 		"internal/state":     1,
@@ -21,13 +23,18 @@ func layers() map[string]int {
 		"internal/image":     1,
 		"internal/sandbox":   1,
 		"internal/telemetry": 1,
+		"internal/logstore":  1,
 
-		"internal/runtimeapi":  2,
-		"internal/environment": 2,
-		"internal/fleet":       2,
-		"internal/invoke":      2,
+		"internal/runtimeapi":   2,
+		"internal/telemetryapi": 2,
+		"internal/environment":  2,
+		"internal/fleet":        2,
+		"internal/invoke":       2,
 
 		"internal/control": 3,
+		"internal/logs":    3,
+		"internal/metrics": 3,
+		"internal/trace":   3,
 
 		"internal/server": 4,
 		"cmd/firn":        5,
@@ -41,8 +48,10 @@ func layers() map[string]int {
 // siblings are the imports allowed inside a layer.
 func siblings() [][2]string {
 	return [][2]string{
+		{"internal/timeline", "internal/lifecycle"},
 		{"internal/image", "internal/blob"},
 		{"internal/environment", "internal/runtimeapi"},
+		{"internal/environment", "internal/telemetryapi"},
 		{"internal/fleet", "internal/environment"},
 		{"internal/invoke", "internal/fleet"},
 		{"internal/invoke", "internal/environment"},
@@ -112,6 +121,10 @@ func owners() map[string][]string {
 		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "bench", "examples"},
 		"github.com/aws/aws-sdk-go-v2/service/lambda/schemas": {"internal/awswire"},
 		"github.com/aws/smithy-go":                            {"internal/awswire", "internal/control"},
+		"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs": {"internal/logs", "internal/awswire", "cmd/firn"},
+		"github.com/aws/aws-sdk-go-v2/service/cloudwatch":     {"internal/metrics", "internal/awswire"},
+		"github.com/prometheus":                               {"internal/telemetry"},
+		"go.opentelemetry.io":                                 {"internal/telemetry"},
 		"golang.org/x/sys":                                    {"internal/sandbox", "cmd/firn-init"},
 		"gvisor.dev/gvisor":                                   {"internal/sandbox/linux/egress"},
 		"github.com/spf13/cobra":                              {"cmd/firn"},

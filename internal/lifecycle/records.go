@@ -99,6 +99,10 @@ type (
 		RequestID string `json:"requestId"`
 		Version   string `json:"version,omitempty"`
 		Tracing   *Trace `json:"tracing,omitempty"`
+		// InvokedARN is the function's ARN with the qualifier that the caller
+		// used, for metrics; TraceID is the whole trace header, sampled or not.
+		InvokedARN string `json:"-"`
+		TraceID    string `json:"-"`
 	}
 	RuntimeDone struct {
 		Stamp
@@ -125,6 +129,9 @@ type (
 		// that its function returned an error: the text log tells of the
 		// status only then.
 		Fatal bool `json:"-"`
+		// InvokedARN and TraceID are those of Start.
+		InvokedARN string `json:"-"`
+		TraceID    string `json:"-"`
 	}
 	// ReportMetrics: the driver fills in MaxMemoryUsedMB.
 	ReportMetrics struct {
@@ -145,6 +152,22 @@ type (
 		Events    []string `json:"events"`
 		ErrorType string   `json:"errorType,omitempty"`
 	}
+	// TelemetrySubscription and LogsSubscription say that an extension has
+	// subscribed; the driver makes them.
+	TelemetrySubscription struct {
+		Stamp
+		Name  string   `json:"name"`
+		State string   `json:"state"` // "Subscribed"
+		Types []string `json:"types"`
+	}
+	LogsSubscription TelemetrySubscription
+	// LogsDropped goes to the one subscriber that was too slow.
+	LogsDropped struct {
+		Stamp
+		Reason         string `json:"reason"`
+		DroppedRecords int64  `json:"droppedRecords"`
+		DroppedBytes   int64  `json:"droppedBytes"`
+	}
 	// Phase is firn's own record for the live view, never sent to
 	// subscribers: what no record of AWS's tells (freeze, shutdown steps).
 	Phase struct {
@@ -162,4 +185,9 @@ func (Start) RecordType() string           { return "platform.start" }
 func (RuntimeDone) RecordType() string     { return "platform.runtimeDone" }
 func (Report) RecordType() string          { return "platform.report" }
 func (Extension) RecordType() string       { return "platform.extension" }
-func (Phase) RecordType() string           { return "firn.phase" }
+func (TelemetrySubscription) RecordType() string {
+	return "platform.telemetrySubscription"
+}
+func (LogsSubscription) RecordType() string { return "platform.logsSubscription" }
+func (LogsDropped) RecordType() string      { return "platform.logsDropped" }
+func (Phase) RecordType() string            { return "firn.phase" }

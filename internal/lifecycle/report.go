@@ -51,7 +51,8 @@ func (m *Machine) lateInitReport() {
 // follows that init's records.
 func (m *Machine) startRecord() {
 	m.lateInitReport()
-	m.emit(Start{Stamp: m.stamp(), RequestID: m.invocation.RequestID, Version: m.cfg.FunctionVersion, Tracing: m.invocation.trace})
+	m.emit(Start{Stamp: m.stamp(), RequestID: m.invocation.RequestID, Version: m.cfg.FunctionVersion, Tracing: m.invocation.trace,
+		InvokedARN: m.invocation.ARN, TraceID: m.invocation.TraceID})
 }
 
 // outcome is what the records say of an invocation: a fatal error, or else
@@ -115,7 +116,7 @@ func span(name string, from, to time.Time) Span {
 // in the shutdown of a reset is not in it.
 func (m *Machine) report(f *fault) {
 	inv := &m.invocation
-	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace, Fatal: f != nil}
+	r := Report{Stamp: m.stamp(), RequestID: inv.RequestID, Tracing: inv.trace, Fatal: f != nil, InvokedARN: inv.ARN, TraceID: inv.TraceID}
 	r.Status, r.ErrorType = inv.outcome(f)
 	duration := inv.end(m.now, r.Status).Sub(inv.started)
 	r.Metrics = ReportMetrics{

@@ -23,6 +23,20 @@ type Source struct {
 	LogGroup    string
 	LogStream   string
 	MemoryMB    int
+	Account     string
+	Region      string
+	Role        string // ARN of the execution role
+	Format      LogFormat
+}
+
+// LogFormat is the function's LoggingConfig: how its log in CloudWatch looks.
+// It has no bearing on what subscribers of the Telemetry API get, but for
+// JSON, which lets a function's JSON lines be objects there.
+type LogFormat struct {
+	JSON bool
+	// Application and System are the least levels that are logged, with JSON
+	// only: TRACE, DEBUG, INFO, WARN, ERROR, FATAL, and DEBUG, INFO, WARN.
+	Application, System string
 }
 
 // Line is one line of output. Text has no line feed at its end.
@@ -33,6 +47,28 @@ type Line struct {
 	Extension string
 	RequestID string // of the invocation in flight; "" during init and shutdown
 	Text      []byte // valid during the call only
+	// Framed says that the line came as a frame of a managed runtime (section
+	// 10 of the specification): Text may hold line feeds, and Level is the
+	// frame's ("TRACE" to "FATAL", or "" when it has none).
+	Framed bool
+	Level  string
+}
+
+// Fanout is a Sink that hands everything to several, in their order.
+type Fanout []Sink
+
+// Record implements Sink.
+func (f Fanout) Record(src *Source, requestID string, rec lifecycle.Record) {
+	for _, s := range f {
+		s.Record(src, requestID, rec)
+	}
+}
+
+// Line implements Sink.
+func (f Fanout) Line(src *Source, line Line) {
+	for _, s := range f {
+		s.Line(src, line)
+	}
 }
 
 // Sink receives what environments say. Calls for one Source come one at a
