@@ -132,7 +132,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if mounts() != mountsBefore {
 		t.Errorf("mounts: before\n%safter\n%s", mountsBefore, mounts())
 	}
-	if now := descriptors(t); len(now) != len(fds) {
+	// Fewer may be left: the collector closes what an earlier test forgot.
+	if now := descriptors(t); len(now) > len(fds) {
 		t.Errorf("descriptors: before %q, after %q", fds, now)
 	}
 	until(t, "goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
