@@ -13,20 +13,22 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/smithy-go"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// cmdAWS is `aws lambda OPERATION --parameter value ... [OUTFILE]` as a script
+// cmdAWS is `aws SERVICE OPERATION --parameter value ... [OUTFILE]` as a script
 // command: the Go SDK behind the AWS CLI's syntax, for every operation of the
-// client, by reflection. `aws lambda wait function-active-v2 ...` and
-// function-updated-v2 work too.
+// clients of lambda, logs and cloudwatch, by reflection. `aws lambda wait
+// function-active-v2 ...` and function-updated-v2 work too.
 func cmdAWS(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 || args[0] != "lambda" {
-		ts.Fatalf("usage: aws lambda OPERATION --parameter value ... [OUTFILE]")
+	if len(args) < 2 {
+		ts.Fatalf("usage: aws SERVICE OPERATION --parameter value ... [OUTFILE]")
 	}
-	out, err := callAWS(ts, args[1:])
+	out, err := callAWS(ts, args[0], args[1:])
 	switch {
 	case err == nil && neg:
 		ts.Fatalf("unexpected success: %s", out)
@@ -39,27 +41,42 @@ func cmdAWS(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func newClient(ts *testscript.TestScript) *lambda.Client {
+// newClient is the SDK's client of a service.
+func newClient(ts *testscript.TestScript, service string) (any, error) {
 	env := map[string]string{}
 	for word := range strings.FieldsSeq(ts.ReadFile("firn.env")) {
 		if key, value, ok := strings.Cut(word, "="); ok {
 			env[key] = value
 		}
 	}
-	return lambda.New(lambda.Options{
+	cfg := aws.Config{
 		Region:           env["AWS_REGION"],
-		BaseEndpoint:     aws.String(env["AWS_ENDPOINT_URL_LAMBDA"]),
 		Credentials:      credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
 		RetryMaxAttempts: 1,
-	})
+	}
+	switch service {
+	case "lambda":
+		cfg.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_LAMBDA"])
+		return lambda.NewFromConfig(cfg), nil
+	case "logs":
+		cfg.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"])
+		return cloudwatchlogs.NewFromConfig(cfg), nil
+	case "cloudwatch":
+		cfg.BaseEndpoint = aws.String(env["AWS_ENDPOINT_URL_CLOUDWATCH"])
+		return cloudwatch.NewFromConfig(cfg), nil
+	}
+	return nil, fmt.Errorf("unknown service %s", service)
 }
 
-func callAWS(ts *testscript.TestScript, args []string) (string, error) {
+func callAWS(ts *testscript.TestScript, service string, args []string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client := newClient(ts)
-	if args[0] == "wait" {
-		return "", waitFor(ctx, client, args[1], args[2:])
+	client, err := newClient(ts, service)
+	if err != nil {
+		return "", err
+	}
+	if functions, ok := client.(*lambda.Client); ok && args[0] == "wait" {
+		return "", waitFor(ctx, functions, args[1], args[2:])
 	}
 	name := camel(args[0])
 	method := reflect.ValueOf(client).MethodByName(name)
@@ -173,6 +190,12 @@ func setMember(ts *testscript.TestScript, input reflect.Value, flag string, valu
 		field.SetString(value)
 	case field.Kind() == reflect.Bool:
 		field.SetBool(value == "true")
+	case field.Type() == reflect.TypeFor[time.Time]():
+		ago, err := time.ParseDuration(value) // "-10m" is ten minutes ago
+		if err != nil {
+			return err
+		}
+		field.Set(reflect.ValueOf(time.Now().Add(ago)))
 	case field.CanInt():
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,8 +36,14 @@ func newEnv() *cobra.Command {
 	return cmd
 }
 
-// exports are shell lines that point the AWS CLI and every SDK at firn.
+// exports are shell lines that point the AWS CLI and every SDK at firn, for
+// the services that it has.
 func exports(endpoint, region string, creds keyring.Credentials) string {
-	return fmt.Sprintf("export AWS_ENDPOINT_URL_LAMBDA=%s\nexport AWS_REGION=%s AWS_DEFAULT_REGION=%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",
-		endpoint, region, region, creds.AccessKeyID, creds.SecretAccessKey)
+	var out strings.Builder
+	for _, service := range []string{"LAMBDA", "CLOUDWATCH_LOGS", "CLOUDWATCH"} {
+		fmt.Fprintf(&out, "export AWS_ENDPOINT_URL_%s=%s\n", service, endpoint)
+	}
+	fmt.Fprintf(&out, "export AWS_REGION=%s AWS_DEFAULT_REGION=%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",
+		region, region, creds.AccessKeyID, creds.SecretAccessKey)
+	return out.String()
 }
