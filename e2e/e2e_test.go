@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 					return false, fmt.Errorf("unknown condition %s", cond)
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"aws": cmdAWS, "zip": cmdZip, "up": cmdUp, "logtail": cmdLogTail, "await": cmdAwait,
+					"aws": cmdAWS, "zip": cmdZip, "up": cmdUp, "logtail": cmdLogTail, "await": cmdAwait, "records": cmdRecords,
 				},
 			})
 		})
@@ -59,7 +59,7 @@ func build(t *testing.T) programs {
 	dir := t.TempDir()
 	for out, pkg := range map[string]string{
 		"firn": "../cmd/firn", "firn-init": "../cmd/firn-init", "actor": "../internal/servertest/actor", "lambdago": "../internal/servertest/lambdago",
-		"hello": "../examples/hello", "logger": "../examples/logger",
+		"hello": "../examples/hello", "logger": "../examples/logger", "telemetry": "../examples/telemetry", "subscriber": "../internal/servertest/subscriber",
 	} {
 		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, out), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -1,7 +1,7 @@
 // Command telemetry is an external Lambda extension that takes what the
 // Telemetry API tells it (platform events and the function's log) and passes it
-// on: to the address in DISPATCH_POST_URI, or else, as lines of JSON, to the
-// file in DISPATCH_FILE. It sends when DISPATCH_MIN_BATCH_SIZE records are
+// on: to the address in DISPATCH_POST_URI, or else, as lines of JSON, to its own
+// log. It sends when DISPATCH_MIN_BATCH_SIZE records are
 // waiting at the begin of an invocation, and whatever is left at SHUTDOWN. It
 // uses nothing but the documented APIs.
 package main
@@ -34,7 +34,7 @@ func main() {
 	}
 	e := &extension{
 		api: "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API"), minimum: minimum,
-		uri: os.Getenv("DISPATCH_POST_URI"), file: os.Getenv("DISPATCH_FILE"),
+		uri: os.Getenv("DISPATCH_POST_URI"),
 	}
 	if err := e.run(); err != nil {
 		log.Fatal(err)
@@ -42,8 +42,8 @@ func main() {
 }
 
 type extension struct {
-	api, id, uri, file string
-	minimum            int
+	api, id, uri string
+	minimum      int
 
 	mu    sync.Mutex
 	queue []json.RawMessage
@@ -121,17 +121,10 @@ func (e *extension) send(records []json.RawMessage) error {
 		}
 		return nil
 	}
-	f, err := os.OpenFile(e.file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
 	for _, record := range records {
-		if _, err := fmt.Fprintf(f, "%s\n", record); err != nil {
-			f.Close()
-			return err
-		}
+		fmt.Printf("%s\n", record)
 	}
-	return f.Close()
+	return nil
 }
 
 func (e *extension) register() error {
