@@ -74,7 +74,12 @@ func (b *box) Freeze() error                 { return nil }
 func (b *box) Thaw() error                   { return nil }
 func (b *box) Usage() (sandbox.Usage, error) { return sandbox.Usage{}, nil }
 func (b *box) ResetPeak() error              { return nil }
-func (b *box) Events() <-chan sandbox.Event  { return b.events }
+func (b *box) DaemonAddr() string            { return "" }
+
+func (b *box) Dial(context.Context, int) (net.Conn, error)    { return nil, errors.ErrUnsupported }
+func (b *box) Daemon(context.Context) (net.PacketConn, error) { return nil, errors.ErrUnsupported }
+
+func (b *box) Events() <-chan sandbox.Event { return b.events }
 
 func (b *box) Reset(context.Context) error {
 	b.mu.Lock()

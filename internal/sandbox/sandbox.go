@@ -11,6 +11,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -74,6 +75,19 @@ type Sandbox interface {
 	APIAddr() string
 	Paths() Paths
 
+	// Dial connects to a TCP port on the sandbox's own loopback: to whoever
+	// listens there inside. It is refused at once (ECONNREFUSED) when nobody
+	// does. A frozen sandbox may be dialled: the connection is made, or the
+	// call waits for Thaw; ctx bounds it. The caller closes the connection,
+	// also after Close; Freeze, Thaw and Close never wait for a Dial.
+	Dial(ctx context.Context, port int) (net.Conn, error)
+	// DaemonAddr is the UDP address, host:port, at which processes inside
+	// reach the X-Ray daemon; Daemon receives what they send there. The socket
+	// is one per sandbox: later calls return the same, and Close closes it.
+	// Call it before a process runs that could take the address itself.
+	DaemonAddr() string
+	Daemon(ctx context.Context) (net.PacketConn, error)
+
 	// Start runs a process inside. The error is a *StartError when the
 	// program itself could not be executed.
 	Start(ctx context.Context, cmd Command) (Process, error)
@@ -114,6 +128,26 @@ type Command struct {
 	// Stdout and Stderr become descriptors 1 and 2. The caller keeps its
 	// copy and closes it; nil means /dev/null. Descriptor 0 is /dev/null.
 	Stdout, Stderr *os.File
+	// Extra become descriptors 3, 4, ... in order; none may be nil. They are
+	// the process's alone: no other one inherits them but its own children.
+	// The caller keeps its copies and closes them. At most MaxExtra.
+	Extra []*os.File
+}
+
+// MaxExtra is the most descriptors that a Command may have beyond 0, 1 and 2.
+const MaxExtra = 16
+
+// Check says what of a command no backend can carry out.
+func (c *Command) Check() error {
+	if len(c.Extra) > MaxExtra {
+		return fmt.Errorf("start %s: %d extra descriptors, at most %d can be passed", c.Path, len(c.Extra), MaxExtra)
+	}
+	for i, f := range c.Extra {
+		if f == nil {
+			return fmt.Errorf("start %s: descriptor %d: %w", c.Path, 3+i, os.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // Process is one process started by Start.

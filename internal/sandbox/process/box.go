@@ -37,6 +37,7 @@ type box struct {
 	paths    sandbox.Paths
 	listener net.Listener
 	apiAddr  string
+	daemon   *net.UDPConn
 	events   chan sandbox.Event
 	close    func() error // once; later callers wait and get the same error
 
@@ -86,6 +87,9 @@ func newBox(b *Backend, spec sandbox.Spec) (_ *box, err error) {
 		return nil, err
 	}
 	s.apiAddr = s.listener.Addr().String()
+	if s.daemon, err = listenDaemon(s.listener.Addr()); err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
 	s.close = sync.OnceValue(s.shut)
 	return s, nil
 }
@@ -284,7 +288,7 @@ func (s *box) shut() error {
 	s.starting.Lock() // a Start under way ends first; later ones see closed
 	defer s.starting.Unlock()
 
-	errs := []error{s.listener.Close()}
+	errs := []error{s.listener.Close(), s.daemon.Close()}
 	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
 	defer cancel()
 	errs = append(errs, s.killAll(ctx), removeTree(s.dir))

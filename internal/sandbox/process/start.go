@@ -38,6 +38,9 @@ func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := cmd.Check(); err != nil {
+		return nil, err
+	}
 	s.starting.RLock()
 	defer s.starting.RUnlock()
 	if err := s.check(); err != nil {
@@ -58,6 +61,7 @@ func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, 
 	if cmd.Stderr != nil {
 		attr.Files[2] = cmd.Stderr
 	}
+	attr.Files = append(attr.Files, cmd.Extra...)
 	p := &process{done: make(chan struct{})}
 	job := spawnJob{path: cmd.Path, args: cmd.Args, attr: attr, ready: func(pid int) { s.enter(pid, p) }}
 	child, err := s.spawn(ctx, job)
