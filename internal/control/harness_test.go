@@ -143,7 +143,7 @@ func startNode(dir string, opt options) (_ *node, err error) {
 		Region: region, Account: account, Architecture: architecture(), Concurrency: opt.concurrency,
 		Endpoint: func() string { return n.server.URL }, Now: n.clock.now,
 	})
-	n.control.SetInvoker(invoke.New(n.control, n.fleet))
+	n.control.SetInvoker(invoke.New(invoke.Config{Resolver: n.control, Fleet: n.fleet}))
 	mux := awswire.New(awswire.Config{Logger: log, Anonymous: firn.Identity{ARN: "arn:aws:iam::" + account + ":root", Account: account, Root: true}})
 	n.control.Mount(mux)
 	n.server.Config = awswire.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

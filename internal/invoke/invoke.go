@@ -6,6 +6,8 @@ package invoke
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -42,16 +44,62 @@ type Response struct {
 	TraceHeader string
 }
 
+// Received is a request that was admitted, before anything runs.
+type Received struct {
+	Version   *firn.FunctionVersion
+	RequestID string
+	Time      time.Time
+	// TraceHeader is what the function will see. Segment says that its Parent
+	// is a segment of ours, made for this invocation (tracing is active), and
+	// not the caller's; CallerParent is then the caller's segment, or "".
+	TraceHeader  string
+	Segment      bool
+	CallerParent string
+}
+
+// Config describes an Invoker. Hooks may be nil; they are called by the
+// request's own goroutine, concurrently, and must not block.
+type Config struct {
+	Resolver Resolver
+	Fleet    *fleet.Fleet
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
+	// Random fills a slice with random bytes, concurrently; crypto/rand when
+	// nil. It makes identities and decides what is sampled.
+	Random func([]byte)
+	// Throttled is told of every request that was refused for want of
+	// concurrency; invokedARN has the qualifier that the caller used.
+	Throttled func(v *firn.FunctionVersion, invokedARN string)
+	// Received is told of every request that goes to an environment, and
+	// Finished when its caller was answered or gave up.
+	Received func(Received)
+	Finished func(requestID string)
+}
+
 // Invoker runs functions.
 type Invoker struct {
-	resolver Resolver
-	fleet    *fleet.Fleet
+	cfg     Config
+	sampler sampler
 }
 
 // New returns an Invoker over the node's fleet.
-func New(resolver Resolver, f *fleet.Fleet) *Invoker {
-	return &Invoker{resolver: resolver, fleet: f}
+func New(cfg Config) *Invoker {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Random == nil {
+		cfg.Random = func(b []byte) { rand.Read(b) } // never fails: it ends the program instead
+	}
+	i := &Invoker{cfg: cfg}
+	i.sampler.chance = func() uint64 {
+		var b [8]byte
+		i.random(b[:])
+		return binary.NativeEndian.Uint64(b[:])
+	}
+	return i
 }
+
+func (i *Invoker) random(b []byte) { i.cfg.Random(b) }
 
 // Check says whether req could be invoked, without running anything: what
 // the invocation type DryRun answers.
@@ -73,8 +121,16 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	if len(payload) == 0 {
 		payload = []byte("{}")
 	}
-	trace := traceID(req.TraceHeader, v.TracingActive, time.Now())
-	out, err := i.fleet.Invoke(ctx, v, &environment.Invocation{
+	now := i.cfg.Now()
+	trace, caller := i.trace(req.TraceHeader, v.ARN, v.TracingActive, now)
+	if i.cfg.Received != nil {
+		i.cfg.Received(Received{Version: v, RequestID: req.RequestID, Time: now,
+			TraceHeader: trace, Segment: v.TracingActive, CallerParent: caller.parent})
+	}
+	if i.cfg.Finished != nil {
+		defer i.cfg.Finished(req.RequestID)
+	}
+	out, err := i.cfg.Fleet.Invoke(ctx, v, &environment.Invocation{
 		RequestID:     req.RequestID,
 		ARN:           arn,
 		TraceID:       trace,
@@ -83,13 +139,17 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 		LogTail:       req.LogTail,
 	})
 	if err != nil {
-		return nil, serviceFault(ctx, err)
+		err = serviceFault(ctx, err)
+		if i.cfg.Throttled != nil && firn.KindOf(err) == firn.TooManyRequests {
+			i.cfg.Throttled(v, arn)
+		}
+		return nil, err
 	}
 	return &Response{Outcome: *out, ExecutedVersion: v.Version, TraceHeader: trace}, nil
 }
 
 func (i *Invoker) admit(req *Request) (*firn.FunctionVersion, string, error) {
-	v, arn, err := i.resolver.Resolve(req.Function)
+	v, arn, err := i.cfg.Resolver.Resolve(req.Function)
 	if err != nil {
 		return nil, "", err
 	}

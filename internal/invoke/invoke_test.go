@@ -44,7 +44,7 @@ func (o one) Resolve(ref firn.FunctionRef) (*firn.FunctionVersion, string, error
 }
 
 func TestCheck(t *testing.T) {
-	i := New(one{&firn.FunctionVersion{Name: "f"}}, nil)
+	i := New(Config{Resolver: one{&firn.FunctionVersion{Name: "f"}}})
 	for _, test := range []struct {
 		name, payload string
 		want          firn.Kind

@@ -1,49 +1,79 @@
 package invoke
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"strings"
 	"time"
 )
 
 // The lengths of an X-Ray root identity, 1-TTTTTTTT-RRRRRRRRRRRRRRRRRRRRRRRR:
-// the second of its making and 96 random bits, both in hexadecimal.
+// the second of its making and 96 random bits, both in hexadecimal; and of a
+// segment's identity.
 const (
-	rootLength = 35
-	rootSecond = 10 // where the second ends
+	rootLength   = 35
+	rootSecond   = 10 // where the second ends
+	parentLength = 16
 )
 
-// traceID is the X-Amzn-Trace-Id that the function sees (section 13 of the
-// execution environment's specification). A caller's header passes through
-// unchanged, unless tracing is active: then its Parent becomes a segment of
-// ours, and it is sampled only if it says so. Without a usable header there
-// is a trace all the same, which is not sampled.
-func traceID(header string, active bool, now time.Time) string {
-	if header != "" && !active {
-		return header
-	}
-	root, sampled, lineage := "", "0", ""
+// traceHeader is what a caller's X-Amzn-Trace-Id says, as far as it is usable.
+type traceHeader struct {
+	root    string // "" when there is none of the right form
+	parent  string // the caller's segment, or ""
+	sampled string // "0", "1", or "" when the caller has not decided
+	lineage string
+}
+
+// parseTrace reads a header's fields. Unknown fields are the business of
+// whoever passes the header on unchanged.
+func parseTrace(header string) traceHeader {
+	var h traceHeader
 	for part := range strings.SplitSeq(header, ";") {
 		key, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		switch {
 		case key == "Root" && isRoot(value):
-			root = value
-		case key == "Sampled" && value == "1":
-			sampled = value
-		case key == "Lineage":
-			lineage = ";Lineage=" + value
+			h.root = value
+		case key == "Parent" && len(value) == parentLength && isHex(value):
+			h.parent = value
+		case key == "Sampled" && (value == "0" || value == "1"):
+			h.sampled = value
+		case key == "Lineage" && value != "":
+			h.lineage = value
 		}
 	}
-	if root == "" {
+	if h.root == "" { // without a trace there is nothing that it could belong to
+		h.parent, h.sampled = "", ""
+	}
+	return h
+}
+
+// trace decides the X-Amzn-Trace-Id that the function sees (section 13 of the
+// execution environment's specification).
+//
+// With PassThrough a caller's header goes through unchanged, and without one
+// there is a trace all the same, which is not sampled. With Active a segment
+// of ours becomes the Parent; whether it is sampled is for the header to say,
+// and for the default rule when the header does not.
+func (i *Invoker) trace(header, function string, active bool, now time.Time) (given string, caller traceHeader) {
+	if header != "" && !active {
+		return header, traceHeader{}
+	}
+	h := parseTrace(header)
+	sampled := h.sampled
+	switch {
+	case !active:
 		sampled = "0"
+	case sampled == "":
+		sampled = "0"
+		if i.sampler.sample(function, now) {
+			sampled = "1"
+		}
 	}
 	var random [20]byte
-	rand.Read(random[:]) // never fails: it ends the program instead
-	b := make([]byte, 0, 96)
+	i.random(random[:])
+	b := make([]byte, 0, 112)
 	b = append(b, "Root="...)
-	if root != "" {
-		b = append(b, root...)
+	if h.root != "" {
+		b = append(b, h.root...)
 	} else {
 		second := uint32(now.Unix())
 		b = append(b, "1-"...)
@@ -55,17 +85,22 @@ func traceID(header string, active bool, now time.Time) string {
 	b = hex.AppendEncode(b, random[12:])
 	b = append(b, ";Sampled="...)
 	b = append(b, sampled...)
-	return string(append(b, lineage...))
+	if h.lineage != "" {
+		b = append(b, ";Lineage="...)
+		b = append(b, h.lineage...)
+	}
+	return string(b), h
 }
 
 // isRoot reports whether s has the form of a root identity.
 func isRoot(s string) bool {
-	if len(s) != rootLength || s[:2] != "1-" || s[rootSecond] != '-' {
-		return false
-	}
-	for i, c := range []byte(s) {
-		hexadecimal := '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-		if i != 1 && i != rootSecond && !hexadecimal {
+	return len(s) == rootLength && s[:2] == "1-" && s[rootSecond] == '-' &&
+		isHex(s[2:rootSecond]) && isHex(s[rootSecond+1:])
+}
+
+func isHex(s string) bool {
+	for _, c := range []byte(s) {
+		if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
 			return false
 		}
 	}

@@ -85,7 +85,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		Region: cfg.Region, Account: cfg.Account, Architecture: hostArchitecture(),
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,
 	})
-	ctl.SetInvoker(invoke.New(ctl, flt))
+	ctl.SetInvoker(invoke.New(invoke.Config{Resolver: ctl, Fleet: flt, Now: cfg.Now}))
 	return &node{control: ctl, fleet: flt, handler: s.routes(ctl, keys)}, nil
 }
 
