@@ -64,6 +64,14 @@ type (
 		ID        string
 		AccountID bool
 	}
+	// AcceptSubscription lets the driver carry a subscription out and answer
+	// it, with its success or with what is wrong with the body.
+	AcceptSubscription struct {
+		Call Call
+		Name string // of the extension
+		API  API
+		Body []byte
+	}
 	// DeliverInvoke answers the runtime's next with the event.
 	DeliverInvoke struct {
 		Call       Call
@@ -134,6 +142,7 @@ func (Reply) action()                    {}
 func (Refuse) action()                   {}
 func (AcceptBody) action()               {}
 func (ReplyRegistered) action()          {}
+func (AcceptSubscription) action()       {}
 func (DeliverInvoke) action()            {}
 func (DeliverExtensionInvoke) action()   {}
 func (DeliverExtensionShutdown) action() {}

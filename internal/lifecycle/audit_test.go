@@ -23,6 +23,8 @@ type auditor struct {
 	full       bool
 	resetting  bool
 	ended      bool
+	initing    bool      // subscriptions are open
+	begun      time.Time // of that init
 
 	launched   map[Party]bool // since the last reset
 	registered map[string]bool
@@ -93,6 +95,11 @@ func (a *auditor) check(act Action) error {
 		return a.replied(act.Call)
 	case ReplyRegistered:
 		a.ids = append(a.ids, act.ID)
+		return a.replied(act.Call)
+	case AcceptSubscription:
+		if !a.initing || !a.registered[act.Name] {
+			return fmt.Errorf("not in an init, or not registered")
+		}
 		return a.replied(act.Call)
 	case AcceptBody:
 		return a.acceptBody(act.Call)
@@ -213,8 +220,16 @@ func (a *auditor) checkInvocation(act Action) error {
 				return fmt.Errorf("%q runs", a.running)
 			}
 			a.running = rec.RequestID
+		case InitStart:
+			a.initing, a.begun = true, a.now
+		case InitRuntimeDone, Extension:
+			a.initing = a.initing && rec.RecordType() == "platform.extension"
+			if at := rec.When(); at.Before(a.begun) || at.After(a.now) {
+				return fmt.Errorf("stamped %v, the init began at %v", at, a.begun)
+			}
+			return nil
 		case Phase:
-			if rec.Name == "extension registered" {
+			if rec.Name == PhaseExtensionRegistered {
 				a.registered[rec.Detail] = true
 			}
 		}

@@ -91,7 +91,17 @@ const (
 	ResponseTruncated
 )
 
-// Events of the Extensions API. The driver has checked the syntax of header
+// API names one of the two interfaces that deliver telemetry; it is the first
+// word of their error types.
+type API string
+
+// The Telemetry API (2022-07-01) and the older Logs API (2020-08-15).
+const (
+	TelemetryAPI API = "Telemetry"
+	LogsAPI      API = "Logs"
+)
+
+// Events of the Extensions API, and of the Telemetry and Logs APIs. The driver has checked the syntax of header
 // and body; the machine decides by state.
 type (
 	// Register is POST /extension/register.
@@ -119,6 +129,15 @@ type (
 		ID        string
 		ErrorType string
 	}
+	// Subscribe is PUT /2022-07-01/telemetry or PUT /2020-08-15/logs. The
+	// machine decides who may subscribe and when; what the body asks for is
+	// judged by the driver, after AcceptSubscription.
+	Subscribe struct {
+		Call Call
+		ID   string
+		API  API
+		Body []byte
+	}
 	// Gone reports that the peer of an unanswered Call vanished.
 	Gone struct{ Call Call }
 )
@@ -142,4 +161,5 @@ func (Register) event()            {}
 func (ExtensionNext) event()       {}
 func (ExtensionInitError) event()  {}
 func (ExtensionExitError) event()  {}
+func (Subscribe) event()           {}
 func (Gone) event()                {}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/firn-run/firn"
 )
@@ -109,6 +110,7 @@ type extension struct {
 	told       bool // SHUTDOWN was delivered
 	killed     bool // SIGKILL was sent
 	errorType  string
+	readyAt    time.Time // its first next
 	next       parked
 }
 
@@ -130,7 +132,7 @@ func (m *Machine) launchExtensions() bool {
 		e := &m.extensions[i]
 		e.alive = true
 		m.do(Launch{Party: Party(e.name)})
-		m.note("extension started", e.name)
+		m.note(PhaseExtensionStarted, e.name)
 	}
 	return true
 }
@@ -205,7 +207,7 @@ func (m *Machine) register(ev Register) {
 		e.shutdown = e.shutdown || name == eventShutdown
 	}
 	m.do(ReplyRegistered{Call: ev.Call, ID: ev.NewID, AccountID: ev.AccountID})
-	m.note("extension registered", e.name)
+	m.note(PhaseExtensionRegistered, e.name)
 	if m.runtime.state == 0 && m.externalsRegistered() {
 		m.launchRuntime()
 	}
@@ -269,7 +271,9 @@ func (m *Machine) extensionNext(ev ExtensionNext) {
 		m.refuseTransition(ev.Call, e, extensionNext, e.id)
 		return
 	}
-	e.state = extensionReady
+	if !repoll {
+		m.ready(e)
+	}
 	e.next = parked{ev.Call, true}
 	switch {
 	case m.stage == stageStopExtensions:
@@ -278,6 +282,20 @@ func (m *Machine) extensionNext(ev ExtensionNext) {
 		m.deliverExtension(e)
 	default:
 		m.advance()
+	}
+}
+
+// ready notes that an extension has called next: in an init for the first time,
+// later because it is through with an INVOKE. In a shutdown its next is no end
+// of anything.
+func (m *Machine) ready(e *extension) {
+	if e.readyAt.IsZero() {
+		e.readyAt = m.now
+	}
+	e.state = extensionReady
+	switch m.stage {
+	case stageInit, stageInvokeInit, stageInvoke:
+		m.note(PhaseExtensionReady, e.name)
 	}
 }
 

@@ -100,6 +100,7 @@ func (m *Machine) answer(r Result) {
 	}
 	m.invocation.answered = true
 	m.do(Answer{RequestID: m.invocation.RequestID, Result: r})
+	m.note(PhaseAnswered, "")
 }
 
 // finishInvocation is the end of an invocation that left the environment whole.

@@ -41,7 +41,7 @@ type Machine struct {
 	initReport     *InitReport   // of provisioned concurrency: held back until the first invocation
 	initFailed     bool          // to be told by the next Ready
 	registrable    bool          // register is open: an init runs and the runtime has not called next
-	runtimeInitEnd bool          // the runtime's first next came in this init
+	runtimeReadyAt time.Time     // the runtime's first next in this init
 
 	invocation invocation  // valid in stageInvokeInit and stageInvoke
 	held       *Invocation // waits for the end of an init or a reset
@@ -106,6 +106,8 @@ func (m *Machine) stepRare(ev Event) {
 		m.extensionError(ev.Call, ev.ID, extensionInitError, ev.ErrorType)
 	case ExtensionExitError:
 		m.extensionError(ev.Call, ev.ID, extensionExitError, ev.ErrorType)
+	case Subscribe:
+		m.subscribe(ev)
 	case Gone:
 		m.gone(ev.Call)
 	case Exited:
@@ -144,7 +146,7 @@ func (m *Machine) beginInit(s stage) {
 	m.fatal = nil
 	m.initStarted = m.now
 	m.registrable = true
-	m.runtimeInitEnd = false
+	m.runtimeReadyAt = time.Time{}
 	m.runtime = runtime{}
 	m.extensions = m.extensions[:0]
 	m.fullSpeed = true
@@ -313,7 +315,7 @@ func (m *Machine) exited(ev Exited) {
 	e.alive = false
 	if m.stage == stageStopRuntime || m.stage == stageStopExtensions {
 		e.state = extensionExited
-		m.note("extension exited", e.name)
+		m.note(PhaseExtensionExited, e.name)
 		if m.stage == stageStopExtensions && !m.awaitingExtensions() {
 			m.resetSandbox()
 		}

@@ -58,7 +58,7 @@ func drawEvent(t *rapid.T, a *auditor) Event {
 			return RuntimeResponseDone{Call: call, Bytes: 1, Fault: rapid.SampledFrom([]ResponseFault{0, 0, 0, 1, 2}).Draw(t, "fault")}
 		}
 	}
-	kind := rapid.IntRange(0, 31).Draw(t, "kind")
+	kind := rapid.IntRange(0, 32).Draw(t, "kind")
 	switch {
 	case kind < 16:
 		return drawCall(t, a, kind)
@@ -80,6 +80,8 @@ func drawEvent(t *rapid.T, a *auditor) Event {
 		return Shutdown{}
 	case 30:
 		return OutOfMemory{}
+	case 31:
+		return Subscribe{Call: a.call(), ID: drawID(t, a), API: rapid.SampledFrom([]API{TelemetryAPI, LogsAPI}).Draw(t, "api")}
 	}
 	return rapid.SampledFrom([]Event{Abort{}, SandboxFailed{Message: "broken"}, Begin{}, RuntimeResponseDone{}}).Draw(t, "rare")
 }

@@ -61,7 +61,9 @@ type Trace struct {
 	Value  string `json:"value"`
 }
 
-// The records of Init.
+// The records of Init. The stamp of InitRuntimeDone is the time of the runtime's
+// first next, and that of an Extension which is ready the time of its own, both
+// often before the record is made.
 type (
 	InitStart struct {
 		Stamp
@@ -78,6 +80,7 @@ type (
 		Phase              string `json:"phase"`
 		Status             string `json:"status"`
 		ErrorType          string `json:"errorType,omitempty"`
+		Tracing            *Trace `json:"tracing,omitempty"` // of the invocation around it
 	}
 	InitReport struct {
 		Stamp
@@ -86,6 +89,7 @@ type (
 		Status             string      `json:"status"`
 		ErrorType          string      `json:"errorType,omitempty"`
 		Metrics            InitMetrics `json:"metrics"`
+		Tracing            *Trace      `json:"tracing,omitempty"`
 	}
 	InitMetrics struct {
 		DurationMs float64 `json:"durationMs"`
@@ -168,13 +172,53 @@ type (
 		DroppedRecords int64  `json:"droppedRecords"`
 		DroppedBytes   int64  `json:"droppedBytes"`
 	}
-	// Phase is firn's own record for the live view, never sent to
-	// subscribers: what no record of AWS's tells (freeze, shutdown steps).
+	// Phase is firn's own record for the live view and the timeline, never
+	// sent to subscribers: what no record of AWS's tells. Its stamp is exact.
 	Phase struct {
 		Stamp
-		Name   string `json:"name"` // "runtime started", "shutdown", "sigterm", ...
+		Name   string `json:"name"` // one of the constants
 		Detail string `json:"detail,omitempty"`
 	}
+)
+
+// Names of Phase records. Where the Detail is said to be an extension, it is
+// its name. Records that belong to an invocation carry its request id.
+const (
+	// PhaseExtensionStarted and PhaseRuntimeStarted: the process is launched.
+	// Detail: the extension; none for the runtime.
+	PhaseExtensionStarted = "extension started"
+	PhaseRuntimeStarted   = "runtime started"
+	// PhaseExtensionRegistered: register was answered. Detail: the extension,
+	// internal ones too.
+	PhaseExtensionRegistered = "extension registered"
+	// PhaseExtensionReady: next was called, for the first time in an init or
+	// after an INVOKE event; then it is the end of that extension's tail.
+	// Detail: the extension.
+	PhaseExtensionReady = "extension ready"
+	// PhaseRuntimeReady: the runtime's first next of an init.
+	PhaseRuntimeReady = "runtime ready"
+	// PhaseAnswered: the response is complete and the caller has its answer.
+	PhaseAnswered = "answered"
+	// PhaseFrozen and PhaseThawed are made by the driver, when it has done so.
+	PhaseFrozen = "frozen"
+	PhaseThawed = "thawed"
+	// PhaseShutdown begins a shutdown or a reset. Detail: the Reason.
+	PhaseShutdown = "shutdown"
+	// PhaseSigterm and PhaseSigkill: the signal was ordered. Detail: "runtime",
+	// or the extension.
+	PhaseSigterm = "sigterm"
+	PhaseSigkill = "sigkill"
+	// PhaseShutdownEvent: SHUTDOWN was delivered. Detail: the extension.
+	PhaseShutdownEvent = "shutdown event"
+	// PhaseExtensionExited and PhaseShutdownFailed: the end of an extension's
+	// shutdown, in time or not. Detail: the extension.
+	PhaseExtensionExited = "extension exited"
+	PhaseShutdownFailed  = "shutdown failed"
+	// PhaseReset: what is left is being killed; PhaseResetDone: nothing runs.
+	PhaseReset     = "reset"
+	PhaseResetDone = "reset done"
+	// PhaseSandboxFailed: firn itself could not go on. Detail: why.
+	PhaseSandboxFailed = "sandbox failed"
 )
 
 // RecordType methods name each record as on the wire.

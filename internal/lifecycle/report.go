@@ -14,13 +14,21 @@ func (m *Machine) initRecords(f *fault) {
 		if events == nil {
 			events = []string{}
 		}
-		m.emit(Extension{Stamp: m.stamp(), Name: e.name, State: e.state.String(), Events: events, ErrorType: e.errorType})
+		at := m.now
+		if e.state == extensionReady {
+			at = e.readyAt
+		}
+		m.emit(Extension{Stamp: Stamp{at}, Name: e.name, State: e.state.String(), Events: events, ErrorType: e.errorType})
 	}
 	status, errorType := f.status()
 	phase := m.initPhase()
-	done := InitRuntimeDone{Stamp: m.stamp(), InitializationType: m.cfg.InitializationType, Phase: phase, Status: status, ErrorType: errorType}
-	if m.runtimeInitEnd && f != nil {
-		done.Status, done.ErrorType = StatusSuccess, "" // the runtime was through; another party failed
+	var trace *Trace
+	if phase == PhaseInvoke {
+		trace = m.invocation.trace
+	}
+	done := InitRuntimeDone{Stamp: m.stamp(), InitializationType: m.cfg.InitializationType, Phase: phase, Status: status, ErrorType: errorType, Tracing: trace}
+	if !m.runtimeReadyAt.IsZero() { // even if another party failed
+		done.Time, done.Status, done.ErrorType = m.runtimeReadyAt, StatusSuccess, ""
 	}
 	m.emit(done)
 	report := InitReport{
@@ -30,6 +38,7 @@ func (m *Machine) initRecords(f *fault) {
 		Status:             status,
 		ErrorType:          errorType,
 		Metrics:            InitMetrics{DurationMs: milliseconds(m.now.Sub(m.initStarted))},
+		Tracing:            trace,
 	}
 	if f == nil && phase == PhaseInit && m.cfg.InitializationType != onDemand {
 		m.initReport = &report
@@ -126,8 +135,9 @@ func (m *Machine) report(f *fault) {
 		InitDurationMs:   milliseconds(m.initDuration),
 	}
 	m.initDuration = 0
-	if f == nil && len(m.extensions) > 0 {
-		r.Spans = []Span{span("extensionOverhead", inv.runtimeDoneAt, m.now)}
+	end := inv.end(m.now, r.Status)
+	if tail := f == nil || end.After(inv.runtimeDoneAt); tail && len(m.extensions) > 0 {
+		r.Spans = []Span{span("extensionOverhead", inv.runtimeDoneAt, end)}
 	}
 	m.emit(r)
 }
@@ -139,10 +149,26 @@ func billed(d time.Duration) int64 {
 }
 
 // tracing is the trace context of records: told only when the root is known
-// and the request is sampled (section 13).
+// and the request is sampled (section 13). The span is the parent of what the
+// function does.
 func tracing(value string) *Trace {
-	if !strings.Contains(value, "Root=") || !strings.Contains(value, "Sampled=1") {
+	if value == "" {
 		return nil
 	}
-	return &Trace{Type: "X-Amzn-Trace-Id", Value: value}
+	var root, sampled bool
+	t := Trace{Type: "X-Amzn-Trace-Id", Value: value}
+	for field := range strings.SplitSeq(value, ";") {
+		switch key, v, _ := strings.Cut(strings.TrimSpace(field), "="); key {
+		case "Root":
+			root = v != ""
+		case "Parent":
+			t.SpanID = v
+		case "Sampled":
+			sampled = v == "1"
+		}
+	}
+	if !root || !sampled {
+		return nil
+	}
+	return &t
 }

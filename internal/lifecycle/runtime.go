@@ -136,7 +136,7 @@ func (m *Machine) launchRuntime() {
 	m.runtime.state = runtimeStarted
 	m.runtime.alive = true
 	m.do(Launch{Party: RuntimeParty})
-	m.note("runtime started", "")
+	m.note(PhaseRuntimeStarted, "")
 }
 
 // mayCall looks a call up in the table and refuses it when it is not allowed.
@@ -186,7 +186,8 @@ func (m *Machine) runtimeNext(c Call) {
 		rt.state = runtimeReady
 		rt.next = parked{c, true}
 		m.registrable = false
-		m.runtimeInitEnd = true
+		m.runtimeReadyAt = m.now
+		m.note(PhaseRuntimeReady, "")
 		m.advance()
 	case runtimeReady:
 		if rt.next.ok {

@@ -34,7 +34,7 @@ func (m *Machine) shutdown(r Reason) {
 	m.lateInitReport()
 	m.limitSpeed()
 	m.thaw()
-	m.note("shutdown", string(r))
+	m.note(PhaseShutdown, string(r))
 	total, share := m.budget()
 	if total == 0 {
 		m.resetSandbox()
@@ -49,14 +49,14 @@ func (m *Machine) shutdown(r Reason) {
 	m.stage = stageStopRuntime
 	m.setTimer(ShutdownRuntimeTimer, m.now.Add(share))
 	m.do(Terminate{Party: RuntimeParty})
-	m.note("sigterm", "runtime")
+	m.note(PhaseSigterm, "runtime")
 }
 
 // killRuntime ends the runtime's share. Nobody waits for the report of its
 // end: after SIGKILL it runs no more.
 func (m *Machine) killRuntime() {
 	m.do(Kill{Party: RuntimeParty})
-	m.note("sigkill", "runtime")
+	m.note(PhaseSigkill, "runtime")
 	m.stopExtensions()
 }
 
@@ -81,10 +81,10 @@ func (m *Machine) stopExtension(e *extension) {
 	case !e.shutdown:
 		e.killed = true
 		m.do(Kill{Party: Party(e.name)})
-		m.note("sigkill", e.name)
+		m.note(PhaseSigkill, e.name)
 	case !e.told && e.next.ok:
 		m.do(DeliverExtensionShutdown{Call: e.next.call, Reason: m.reason, Deadline: m.shutdownDeadline})
-		m.note("shutdown event", e.name)
+		m.note(PhaseShutdownEvent, e.name)
 		e.next = parked{}
 		e.state = extensionRunning
 		e.told = true
@@ -107,7 +107,7 @@ func (m *Machine) giveUpExtensions() {
 	for i := range m.extensions {
 		if e := &m.extensions[i]; e.external && e.alive && e.shutdown {
 			e.state = extensionShutdownFailed
-			m.note("shutdown failed", e.name)
+			m.note(PhaseShutdownFailed, e.name)
 		}
 	}
 	m.resetSandbox()
@@ -123,7 +123,7 @@ func (m *Machine) resetSandbox() {
 	m.extensions = m.extensions[:0]
 	m.stage = stageResetting
 	m.do(ResetSandbox{})
-	m.note("reset", "")
+	m.note(PhaseReset, "")
 }
 
 // forgetParties drops all calls that wait, where no reset will end them.
@@ -144,6 +144,7 @@ func (m *Machine) resetDone() {
 	}
 	m.stage = stageCold
 	m.fatal = nil
+	m.note(PhaseResetDone, "")
 	m.tellDone()
 	failed := m.initFailed
 	m.initFailed = false
@@ -210,7 +211,7 @@ func (m *Machine) abort() {
 // sandboxFailed ends everything at once: no reset can be asked of a sandbox
 // that does not work.
 func (m *Machine) sandboxFailed(message string) {
-	m.note("sandbox failed", message) // what broke is for the operator, not for the invoker
+	m.note(PhaseSandboxFailed, message) // what broke is for the operator, not for the invoker
 	if m.fatal == nil {
 		m.fatal = &fault{errorType: errorSandboxFailure, message: "The execution environment failed"}
 	}

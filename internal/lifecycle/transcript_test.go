@@ -138,7 +138,7 @@ func eventTypes() []Event {
 	return []Event{
 		Begin{}, Invoke{}, Shutdown{}, Abort{}, TimerFired{}, LaunchFailed{}, Exited{}, OutOfMemory{}, ResetDone{}, SandboxFailed{},
 		RuntimeNext{}, RuntimeResponse{}, RuntimeResponseDone{}, RuntimeError{}, RuntimeInitError{},
-		Register{}, ExtensionNext{}, ExtensionInitError{}, ExtensionExitError{}, Gone{},
+		Register{}, ExtensionNext{}, Subscribe{}, ExtensionInitError{}, ExtensionExitError{}, Gone{},
 	}
 }
 
@@ -250,6 +250,8 @@ func formatAction(a Action) string {
 			out.WriteString(" " + x.RequestID)
 		case Result:
 			out.WriteString(formatResult(x))
+		case []byte:
+			out.WriteString(fmt.Sprintf(" %s=%s", name, x))
 		case bool:
 			out.WriteString(" " + name)
 		default:
