@@ -1,6 +1,7 @@
 // Package runtimeapi is the HTTP surface that an execution environment shows
-// to the processes inside it: the Runtime API (2018-06-01) and the Extensions
-// API (2020-01-01). It reads requests, checks their syntax, turns them into
+// to the processes inside it: the Runtime API (2018-06-01), the Extensions API
+// (2020-01-01), and the subscriptions of the Telemetry API (2022-07-01) and the
+// Logs API (2020-08-15). It reads requests, checks their syntax, turns them into
 // events of package lifecycle, and writes the replies that the machine decides
 // on, at once or (a parked next) later and from another goroutine. It has no
 // opinion of states: what may be called when is the machine's business.
@@ -16,6 +17,7 @@
 //	request line and headers       1 MiB + 64 KiB  431, connection closed
 //	buffered response              6,291,556 bytes 413, Function.ResponseSizeTooLarge
 //	error, register, init/error    1 MiB           413
+//	subscription                   1 MiB           413
 //	chunk-size line, trailers      4 KiB, 16 KiB   400, connection closed
 //	unread body that is discarded  64 MiB          connection closed
 //	open connections               256             the one idle longest is closed, else the new one

@@ -79,6 +79,12 @@ func (s *Server) reply(call lifecycle.Call, status int, headers, body []byte) {
 	}
 }
 
+// ReplyJSON answers a call with a JSON document of the caller's. Like Reply it
+// writes on the caller's goroutine, and ignores calls that are over.
+func (s *Server) ReplyJSON(call lifecycle.Call, status int, body []byte) {
+	s.reply(call, status, nil, body)
+}
+
 func (s *Server) replyJSON(call lifecycle.Call, headers []byte, v any) {
 	body, err := json.Marshal(v)
 	if err != nil { // cannot be: plain strings and numbers

@@ -68,9 +68,9 @@ func (c *conn) serveRoute(r route, id []byte, body *bodyReader) bool {
 	case routeExtensionInitError, routeExtensionExitError:
 		return c.serveExtensionError(r, body)
 	case routeTelemetry:
-		c.writeError(501, "Telemetry.NotSupported", "The Telemetry API is not available in this version of firn")
+		return c.serveSubscription(lifecycle.TelemetryAPI, body)
 	case routeLogs:
-		c.writeError(501, "Logs.NotSupported", "The Logs API is not available in this version of firn")
+		return c.serveSubscription(lifecycle.LogsAPI, body)
 	}
 	return true
 }
@@ -308,5 +308,21 @@ func (c *conn) serveExtensionError(r route, body *bodyReader) bool {
 			return lifecycle.ExtensionInitError{Call: call, ID: id, ErrorType: errorType}
 		}
 		return lifecycle.ExtensionExitError{Call: call, ID: id, ErrorType: errorType}
+	})
+}
+
+// serveSubscription hands over what a subscription asks for, unread: the answer
+// comes by ReplyJSON, or as a refusal of the machine.
+func (c *conn) serveSubscription(api lifecycle.API, body *bodyReader) bool {
+	id, ok := c.extensionID()
+	if !ok {
+		return true
+	}
+	p, ok, alive := c.readSmallBody(body)
+	if !ok {
+		return alive
+	}
+	return c.call(id, func(call lifecycle.Call) lifecycle.Event {
+		return lifecycle.Subscribe{Call: call, ID: id, API: api, Body: p}
 	})
 }

@@ -58,6 +58,12 @@ func (h *script) Handle(ev lifecycle.Event, call lifecycle.Call, body *Body) {
 		}
 	case lifecycle.Register:
 		h.server.Reply(lifecycle.ReplyRegistered{Call: call, ID: "the-id", AccountID: ev.AccountID}, nil)
+	case lifecycle.Subscribe:
+		if len(ev.Body) == 0 {
+			h.server.ReplyJSON(call, 400, []byte(`"no"`))
+			return
+		}
+		h.server.ReplyJSON(call, 200, []byte(`"OK"`))
 	default:
 		h.server.Reply(lifecycle.Reply{Call: call, Status: 202}, nil)
 	}
@@ -90,6 +96,9 @@ func (h *script) seen() []lifecycle.Event {
 			ev.Call = 0
 			events[i] = ev
 		case lifecycle.ExtensionExitError:
+			ev.Call = 0
+			events[i] = ev
+		case lifecycle.Subscribe:
 			ev.Call = 0
 			events[i] = ev
 		}
@@ -212,10 +221,18 @@ func TestReplies(t *testing.T) {
 		{name: "head of next", method: "HEAD", path: "/2018-06-01/runtime/invocation/next", want: notAllowed("GET")},
 		{name: "method of response", method: "GET", path: "/2018-06-01/runtime/invocation/x/response", want: notAllowed("POST")},
 		{name: "method of telemetry", method: "POST", path: "/2022-07-01/telemetry", want: notAllowed("PUT")},
-		{name: "telemetry", method: "PUT", path: "/2022-07-01/telemetry", body: "{}",
-			want: refusal("501 Not Implemented", "Telemetry.NotSupported", "The Telemetry API is not available in this version of firn")},
-		{name: "logs", method: "PUT", path: "/2020-08-15/logs", body: "{}",
-			want: refusal("501 Not Implemented", "Logs.NotSupported", "The Logs API is not available in this version of firn")},
+		{name: "telemetry without identifier", method: "PUT", path: "/2022-07-01/telemetry", body: "{}",
+			want: refusal("403 Forbidden", "Extension.MissingExtensionIdentifier", "Missing Lambda-Extension-Identifier header")},
+		{name: "logs with bad identifier", method: "PUT", path: "/2020-08-15/logs", header: H{"Lambda-Extension-Identifier": "x"}, body: "{}",
+			want: refusal("403 Forbidden", "Extension.InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier")},
+		{name: "telemetry", method: "PUT", path: "/2022-07-01/telemetry", header: H{"Lambda-Extension-Identifier": anID}, body: "{",
+			want:  "HTTP/1.1 200 OK\r\n" + date + jsonT + "Content-Length: 4\r\n" + shut + "\r\n\"OK\"",
+			event: lifecycle.Subscribe{ID: anID, API: lifecycle.TelemetryAPI, Body: []byte("{")}},
+		{name: "logs without a body", method: "PUT", path: "/2020-08-15/logs", header: H{"Lambda-Extension-Identifier": strings.ToUpper(anID)},
+			want:  "HTTP/1.1 400 Bad Request\r\n" + date + jsonT + "Content-Length: 4\r\n" + shut + "\r\n\"no\"",
+			event: lifecycle.Subscribe{ID: anID, API: lifecycle.LogsAPI, Body: []byte{}}},
+		{name: "subscription too large", method: "PUT", path: "/2020-08-15/logs", header: H{"Lambda-Extension-Identifier": anID}, body: strings.Repeat("x", maxErrorBytes+1),
+			want: refusal("413 Request Entity Too Large", "RequestEntityTooLarge", "Exceeded maximum allowed payload size (1048576 bytes).")},
 		{name: "error", method: "POST", path: "/2018-06-01/runtime/invocation/an-id/error", header: H{"Lambda-Runtime-Function-Error-Type": "Runtime.Foo"}, body: "whatever",
 			want: accepted, event: lifecycle.RuntimeError{RequestID: "an-id", ErrorType: "Runtime.Foo", Payload: []byte("whatever")}},
 		{name: "error with query", method: "POST", path: "/2018-06-01/runtime/invocation/an-id/error?x=y", header: H{"lambda-runtime-function-error-type": "Own.Foo"},
