@@ -75,6 +75,15 @@ func (b *book) add(r row, x round) {
 	b.rounds[r.Name] = append(b.rounds[r.Name], x)
 }
 
+// last is the median of a row's last round.
+func (b *book) last(name string) float64 {
+	rounds := b.rounds[name]
+	return rounds[len(rounds)-1].p50
+}
+
+// nan stands for a figure that a row does not have.
+func nan() float64 { return math.NaN() }
+
 // quantile of sorted values; NaN of none.
 func quantile(sorted []float64, q float64) float64 {
 	if len(sorted) == 0 {
