@@ -64,6 +64,8 @@ func (p *processes) serve() error {
 			err = p.ctl.send(seq, &initproto.OK{})
 		case *initproto.Rest:
 			err = p.rest()
+		case *initproto.Open:
+			err = p.open(seq, m)
 		case *initproto.Measure:
 			err = p.ctl.send(seq, measure())
 		default:
@@ -89,6 +91,12 @@ func (p *processes) start(seq uint32, m *initproto.Start, fds []int) error {
 		}
 		files[i+1] = uintptr(fds[0])
 		fds = fds[1:]
+	}
+	if len(fds) != int(m.Extra) {
+		return failed("understand the request", unix.EPROTO)
+	}
+	for _, fd := range fds {
+		files = append(files, uintptr(fd))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

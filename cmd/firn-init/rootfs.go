@@ -37,7 +37,7 @@ func buildSandbox(m *initproto.Setup, fds []int) (listener, tun int, err error) 
 	if err := setLimits(m.Processes); err != nil {
 		return -1, -1, err
 	}
-	if err := loopbackUp(); err != nil {
+	if err := raiseLoopback(); err != nil {
 		return -1, -1, err
 	}
 	listener, err = listen()

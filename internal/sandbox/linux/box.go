@@ -29,6 +29,7 @@ type box struct {
 	closed chan struct{} // closed when Close begins
 	watch  sync.WaitGroup
 	sample *sampler // nil with a memory cgroup
+	reach  reach
 
 	// starting orders Start, Reset, Freeze and Thaw: init answers only while
 	// it is not frozen.
@@ -111,7 +112,10 @@ func (s *box) Paths() sandbox.Paths {
 
 // Start has init fork a process. A frozen sandbox is thawed.
 func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, error) {
-	m := &initproto.Start{Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir}
+	if err := cmd.Check(); err != nil {
+		return nil, err
+	}
+	m := &initproto.Start{Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Extra: uint32(len(cmd.Extra))}
 	var fds []int
 	if cmd.Stdout != nil {
 		m.Stdout = true
@@ -120,6 +124,9 @@ func (s *box) Start(ctx context.Context, cmd sandbox.Command) (sandbox.Process, 
 	if cmd.Stderr != nil {
 		m.Stderr = true
 		fds = append(fds, int(cmd.Stderr.Fd()))
+	}
+	for _, f := range cmd.Extra {
+		fds = append(fds, int(f.Fd()))
 	}
 	s.starting.Lock()
 	defer s.starting.Unlock()
@@ -360,6 +367,7 @@ func (s *box) Close() error {
 		close(s.closed)
 		s.setKilling(true)
 		_ = s.api.Close()
+		s.reach.close()
 		s.fail = s.kill()
 		s.b.work.Go(func() {
 			if err := s.release(); err != nil {

@@ -79,6 +79,8 @@ func agent(args []string) int {
 		select {}
 	case "threads":
 		return agentThreads(number)
+	case "tell":
+		return agentTell(number)
 	case "flood":
 		return agentFlood()
 	case "serve":
@@ -272,6 +274,22 @@ func agentThreads(n int) int {
 		}()
 	}
 	up.Wait()
+	return 0
+}
+
+// agentTell writes to each of n descriptors from 3 on which one it is, and
+// fails when there are more.
+func agentTell(n int) int {
+	for fd := 3; fd < 3+n; fd++ {
+		if _, err := syscall.Write(fd, []byte("descriptor "+strconv.Itoa(fd))); err != nil {
+			fmt.Fprintln(os.Stderr, fd, err)
+			return agentFailed
+		}
+	}
+	if got := (report{}).complete().Descriptors; len(got) != n {
+		fmt.Fprintln(os.Stderr, got)
+		return agentFailed
+	}
 	return 0
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,6 +32,7 @@ type server struct {
 	addr   string
 	memory [][]byte
 	open   []net.Listener
+	narrow net.Listener
 }
 
 // agentServe connects and obeys until the connection ends.
@@ -79,6 +81,14 @@ func (s *server) obey(o order) (res result, err error) {
 		res.Text = strings.Join(addrs, " ")
 	case "dial", "listen":
 		err = s.network(o)
+	case "echo":
+		res.N, err = s.echo(o.Text)
+	case "narrow":
+		res.N, err = s.listenNarrow()
+	case "drain":
+		go serveEcho(s.narrow)
+	case "send":
+		err = send(o.Text)
 	case "socket":
 		var fd int
 		if fd, err = syscall.Socket(o.N, socketType(o.Text), 0); err == nil {
@@ -144,6 +154,62 @@ func (s *server) network(o order) error {
 	if err == nil {
 		_ = conn.Close()
 	}
+	return err
+}
+
+// echo answers every connection to addr with what it says, and returns the
+// port.
+func (s *server) echo(addr string) (port int, err error) {
+	l, err := net.Listen("tcp4", addr)
+	if err != nil {
+		return 0, err
+	}
+	s.open = append(s.open, l)
+	go serveEcho(l)
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func serveEcho(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() { _ = conn.Close() }()
+			_, _ = io.Copy(conn, conn)
+		}()
+	}
+}
+
+// listenNarrow opens a listener that takes few connections and accepts none
+// before it is told to drain.
+func (s *server) listenNarrow() (port int, err error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var again error
+	if err := raw.Control(func(fd uintptr) { again = syscall.Listen(int(fd), 1) }); err != nil {
+		return 0, err
+	}
+	s.narrow = l
+	return l.Addr().(*net.TCPAddr).Port, again
+}
+
+// send sends a datagram to the address before the first space.
+func send(text string) error {
+	addr, payload, _ := strings.Cut(text, " ")
+	conn, err := net.Dial("udp4", addr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = conn.Write([]byte(payload))
 	return err
 }
 

@@ -61,6 +61,7 @@ func Run(t *testing.T, cfg Config) {
 	task, opt := makeFunction(t)
 	var rows []row
 	rows = append(rows, startRows()...)
+	rows = append(rows, reachRows()...)
 	rows = append(rows, freezeRows()...)
 	rows = append(rows, resetRows()...)
 	rows = append(rows, limitRows()...)

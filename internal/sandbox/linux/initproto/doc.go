@@ -18,9 +18,11 @@
 //	firn -> init      Settle                   no answer
 //	firn -> init      Assign    fds: as for Setup
 //	init -> firn      OK
-//	firn -> init      Start     fds: [stdout], [stderr]
+//	firn -> init      Start     fds: [stdout], [stderr], descriptors 3, 4, ...
 //	init -> firn      Started
 //	firn -> init      Signal, SignalAll        no answer
+//	firn -> init      Open
+//	init -> firn      Opened    fds: the sockets
 //	firn -> init      Reset, then OK; Measure, then Measured
 //	firn -> init      Rest                     no answer of its seq
 //	init -> firn      Exited, Rested           on their own

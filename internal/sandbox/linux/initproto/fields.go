@@ -57,6 +57,12 @@ func (*Rest) Kind() Kind { return KindRest }
 // Kind is KindRested.
 func (*Rested) Kind() Kind { return KindRested }
 
+// Kind is KindOpen.
+func (*Open) Kind() Kind { return KindOpen }
+
+// Kind is KindOpened.
+func (*Opened) Kind() Kind { return KindOpened }
+
 func (m *Failure) encode(e *encoder) { e.string(m.Step); e.uint(uint64(m.Errno)) }
 func (m *Failure) decode(d *decoder) { m.Step = d.string(); m.Errno = d.uint32() }
 
@@ -74,6 +80,8 @@ func (*Rest) encode(*encoder)    {}
 func (*Rest) decode(*decoder)    {}
 func (*Rested) encode(*encoder)  {}
 func (*Rested) decode(*decoder)  {}
+func (*Opened) encode(*encoder)  {}
+func (*Opened) decode(*decoder)  {}
 
 func (m *Spawn) encode(e *encoder) {
 	e.idMaps(m.UIDs)
@@ -182,6 +190,7 @@ func (m *Start) encode(e *encoder) {
 	e.string(m.Dir)
 	e.bool(m.Stdout)
 	e.bool(m.Stderr)
+	e.uint(uint64(m.Extra))
 }
 
 func (m *Start) decode(d *decoder) {
@@ -191,6 +200,7 @@ func (m *Start) decode(d *decoder) {
 	m.Dir = d.string()
 	m.Stdout = d.bool()
 	m.Stderr = d.bool()
+	m.Extra = d.uint32()
 }
 
 func (m *Started) encode(e *encoder) {
@@ -228,3 +238,6 @@ func (m *Exited) decode(d *decoder) { m.PID = d.uint32(); m.Status = d.uint32() 
 
 func (m *Spilled) encode(e *encoder) { e.uint(uint64(m.Length)) }
 func (m *Spilled) decode(d *decoder) { m.Length = d.uint32() }
+
+func (m *Open) encode(e *encoder) { e.uint(uint64(m.Streams)); e.bool(m.Daemon) }
+func (m *Open) decode(d *decoder) { m.Streams = d.uint32(); m.Daemon = d.bool() }

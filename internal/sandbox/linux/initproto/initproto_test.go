@@ -21,7 +21,7 @@ func samples() []Message {
 		&Ready{},
 		&Settle{},
 		&Assign{Mounts: mounts, TmpBytes: 10 << 30},
-		&Start{Path: "/var/task/bootstrap", Args: []string{"a", ""}, Env: []string{"A=b"}, Dir: "/", Stdout: true},
+		&Start{Path: "/var/task/bootstrap", Args: []string{"a", ""}, Env: []string{"A=b"}, Dir: "/", Stdout: true, Extra: 3},
 		&Started{PID: 2, Errno: 13, BadDir: true},
 		&Signal{PID: 2, Signal: 15},
 		&SignalAll{Signal: 9},
@@ -32,6 +32,8 @@ func samples() []Message {
 		&Spilled{Length: MaxSpill},
 		&Rest{},
 		&Rested{},
+		&Open{Streams: 2, Daemon: true},
+		&Opened{},
 	}
 }
 

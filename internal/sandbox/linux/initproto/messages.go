@@ -24,6 +24,8 @@ const (
 	KindSpilled
 	KindRest
 	KindRested // its number stands in firn-init's assembly too
+	KindOpen
+	KindOpened
 )
 
 // Message is one of the structs of this package, by pointer.
@@ -73,6 +75,10 @@ func newMessage(k Kind) Message {
 		return new(Rest)
 	case KindRested:
 		return new(Rested)
+	case KindOpen:
+		return new(Open)
+	case KindOpened:
+		return new(Opened)
 	}
 	return nil
 }
@@ -155,12 +161,14 @@ type Assign struct {
 }
 
 // Start has init execute a program. Descriptors: stdout when Stdout, then
-// stderr when Stderr; a missing one is /dev/null.
+// stderr when Stderr (a missing one is /dev/null), then Extra that become 3,
+// 4, ...
 type Start struct {
 	Path           string
 	Args, Env      []string
 	Dir            string
 	Stdout, Stderr bool
+	Extra          uint32
 }
 
 // Started answers Start. Errno is 0, or why the program was not executed.
@@ -206,3 +214,17 @@ type Rest struct{}
 
 // Rested says that init rests, or cannot.
 type Rested struct{}
+
+// Open asks for sockets of the sandbox's network namespace, none of which
+// block: Streams of TCP, neither bound nor connected, and with Daemon one of
+// UDP that is bound to the X-Ray daemon's address.
+type Open struct {
+	Streams uint32
+	Daemon  bool
+}
+
+// Opened answers Open; the descriptors with it are the sockets, streams first.
+type Opened struct{}
+
+// MaxStreams is the most that one Open may ask for.
+const MaxStreams = 2
