@@ -33,6 +33,7 @@ type server struct {
 	memory [][]byte
 	open   []net.Listener
 	narrow net.Listener
+	bound  []net.PacketConn
 }
 
 // agentServe connects and obeys until the connection ends.
@@ -87,6 +88,11 @@ func (s *server) obey(o order) (res result, err error) {
 		res.N, err = s.listenNarrow()
 	case "drain":
 		go serveEcho(s.narrow)
+	case "packets":
+		var c net.PacketConn
+		if c, err = net.ListenPacket("udp4", o.Text); err == nil {
+			s.bound = append(s.bound, c)
+		}
 	case "send":
 		err = send(o.Text)
 	case "socket":

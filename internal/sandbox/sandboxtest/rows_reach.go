@@ -27,6 +27,8 @@ func reachRows() []row {
 		{"many dials", "a connection that was closed leaves nothing behind", nil, dialMany},
 		{"dial after close", "after Close Dial and Daemon say ErrClosed", nil, dialClosed},
 		{"daemon", "Daemon receives what processes send to DaemonAddr, over resets and freezes", nil, daemon},
+		{"daemon taken", "Daemon says EADDRINUSE when a process has the address, and works when that one is gone",
+			need("a network of its own", isolated), daemonTaken},
 		{"extra descriptors", "Extra become 3, 4, ... in order, whatever else is given", nil, extraDescriptors},
 		{"extra descriptors of one", "Extra are of one process alone, and the caller holds the last copy after its end", nil, extraOfOne},
 		{"too many extra descriptors", "a Command with too many or missing descriptors starts nothing", nil, extraBad},
@@ -341,6 +343,21 @@ func daemon(r *rig) {
 	after, _ := b.serve("after")
 	after.must(order{Do: "send", Text: b.DaemonAddr() + " after the reset"})
 	receive("after the reset")
+}
+
+func daemonTaken(r *rig) {
+	b := r.create(nil)
+	agent, _ := b.serve("agent")
+	agent.must(order{Do: "packets", Text: b.DaemonAddr()})
+	if d, err := b.Daemon(r.context()); !errors.Is(err, syscall.EADDRINUSE) {
+		r.Errorf("%v, %v, want EADDRINUSE", d, err)
+	}
+	if err := b.Reset(r.context()); err != nil {
+		r.Fatal(err)
+	}
+	if _, err := b.Daemon(r.context()); err != nil {
+		r.Errorf("after the reset: %v", err)
+	}
 }
 
 // pipes are n pipes whose write ends are to be passed on.
