@@ -226,7 +226,7 @@ func initOrder(t *testing.T, n *node) {
 	var got []string
 	var begun, launched time.Time
 	for _, r := range n.records("firn.phase", "order") {
-		if name := r.str("name"); strings.HasPrefix(name, "extension ") || name == "runtime started" {
+		if name := r.str("name"); name == "extension started" || name == "extension registered" || name == "runtime started" {
 			got = append(got, strings.TrimPrefix(name, "extension "))
 		}
 		switch r.str("name") {

@@ -24,6 +24,7 @@ import (
 	"github.com/firn-run/firn/internal/runtimeapi"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/telemetry"
+	"github.com/firn-run/firn/internal/telemetryapi"
 )
 
 // Errors of Invoke. Both mean that the invocation did not begin, so that the
@@ -58,7 +59,11 @@ type Config struct {
 	InitializationType string
 	Credentials        Credentials
 	Sink               telemetry.Sink // nil drops everything
-	Logger             *slog.Logger   // nil drops everything
+	// Segments gets what processes inside send to the X-Ray daemon, one
+	// datagram at a time, valid during the call only; nil drops it. Calls for
+	// one environment come one at a time; what they hold up is lost.
+	Segments func(src *telemetry.Source, datagram []byte)
+	Logger   *slog.Logger // nil drops everything
 	// FreezeGrace is how long an environment without work runs on before it
 	// is frozen. 0 freezes at once; negative never.
 	FreezeGrace time.Duration
@@ -81,6 +86,14 @@ type Config struct {
 	// methods of the environment, except that OnEnded must not wait for Done.
 	OnReady func(e *Environment, initFailed bool)
 	OnEnded func(e *Environment)
+
+	// WrapDial and RefuseSubscriptions put faults between an environment and
+	// its subscribers, for the test bench of extensions. WrapDial (nil leaves
+	// things as they are) replaces the way to their listeners. With
+	// RefuseSubscriptions every subscription is answered as one that comes
+	// too late.
+	WrapDial            func(next telemetryapi.Dialer) telemetryapi.Dialer
+	RefuseSubscriptions bool
 }
 
 // Invocation is one request to the function.
@@ -127,7 +140,9 @@ type Environment struct {
 	source telemetry.Source
 	box    sandbox.Sandbox
 	api    *runtimeapi.Server
+	hub    *telemetryapi.Hub
 	out    *output
+	daemon sync.Once // opens the X-Ray daemon's socket
 	done   chan struct{}
 	// group holds every goroutine but those of connections (api waits for
 	// them). It grows under mu while ended is false, or from its own members.
@@ -181,8 +196,16 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		LogGroup:    v.LogGroup,
 		LogStream:   logStream(cfg.Now(), v.Version),
 		MemoryMB:    v.MemoryMB,
+		Account:     v.Account,
+		Region:      v.Region,
+		Role:        v.Role,
+		Format:      telemetry.LogFormat{JSON: v.LogFormatJSON, Application: v.ApplicationLogLevel, System: v.SystemLogLevel},
 	}
 	e.out = &output{sink: cfg.Sink, source: &e.source, now: cfg.Now}
+	e.hub = e.newHub()
+	if !disabled {
+		e.out.hub = e.hub
+	}
 	e.machine = lifecycle.New(e.machineConfig(externals))
 	e.api = runtimeapi.New(runtimeapi.Config{
 		Handler:         apiHandler{e},
@@ -197,8 +220,19 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	})
 	e.group.Go(e.serve)
 	e.group.Go(e.watchSandbox)
+	if cfg.Segments != nil && v.TracingActive {
+		e.hearSegments()
+	}
 	e.step(lifecycle.Begin{})
 	return e, nil
+}
+
+func (e *Environment) newHub() *telemetryapi.Hub {
+	dial := telemetryapi.Dialer(e.box.Dial)
+	if e.cfg.WrapDial != nil {
+		dial = e.cfg.WrapDial(dial)
+	}
+	return telemetryapi.New(telemetryapi.Config{Dial: dial, Source: &e.source, Logger: e.cfg.Logger, Emit: e.out.emit})
 }
 
 func (cfg Config) withDefaults() Config {
@@ -289,6 +323,7 @@ func (e *Environment) finish() {
 	}
 	e.group.Wait()
 	e.closePrograms()
+	e.hub.Close()
 	e.notify(func() {
 		if e.cfg.OnEnded != nil {
 			e.cfg.OnEnded(e)

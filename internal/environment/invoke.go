@@ -53,6 +53,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *Invocation) (*Outcome, er
 	if err := e.begin(f, &s); err != nil {
 		return nil, err
 	}
+	if e.cfg.Segments != nil && sampled(inv.TraceID) {
+		e.hearSegments() // thawed, and the event not delivered yet
+	}
 	e.conclude(&s)
 	f.delivering.Store(0)
 	select {

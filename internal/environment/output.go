@@ -9,6 +9,7 @@ import (
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/lifecycle"
 	"github.com/firn-run/firn/internal/telemetry"
+	"github.com/firn-run/firn/internal/telemetryapi"
 )
 
 const (
@@ -31,14 +32,21 @@ type output struct {
 	sink   telemetry.Sink
 	source *telemetry.Source
 	now    func() time.Time
+	hub    *telemetryapi.Hub // nil when there are no extensions, by decree
 
 	// mu is taken by the readers of the pipes, and by steps under
-	// Environment.mu; calls of the sink are made with it.
+	// Environment.mu; calls of the sink and of the Hub are made with it, so
+	// that both see one order. It is released by unlock.
 	mu        sync.Mutex
 	requestID string // between Start and Report
 	streams   []*stream
 	tailing   bool
 	tail      []byte // at most twice firn.LogTailBytes
+	// listening says that the Hub must be told: an init runs, or somebody has
+	// subscribed in the last one.
+	listening bool
+
+	made madeRecords
 }
 
 // stream cuts the output of one party into lines.
@@ -51,7 +59,7 @@ type stream struct {
 // stream returns the stream of an extension, or of the runtime ("").
 func (o *output) stream(extension string) *stream {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	for _, s := range o.streams {
 		if s.extension == extension {
 			return s
@@ -67,7 +75,7 @@ func (o *output) stream(extension string) *stream {
 func (s *stream) write(p []byte) {
 	o := s.out
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	for len(p) > 0 {
 		line, rest, found := bytes.Cut(p, []byte{'\n'})
 		if room := maxLineBytes - len(s.part); len(line) > room {
@@ -82,7 +90,7 @@ func (s *stream) write(p []byte) {
 			s.part = append(s.part, line...)
 			line = s.part
 		}
-		o.lineLocked(s.extension, line)
+		o.lineLocked(telemetry.Line{Extension: s.extension, Text: line})
 		s.forgetLocked()
 	}
 }
@@ -98,17 +106,23 @@ func (s *stream) forgetLocked() {
 // flushLocked writes a line that has no end.
 func (s *stream) flushLocked() {
 	if len(s.part) > 0 {
-		s.out.lineLocked(s.extension, s.part)
+		s.out.lineLocked(telemetry.Line{Extension: s.extension, Text: s.part})
 		s.forgetLocked()
 	}
 }
 
-func (o *output) lineLocked(extension string, text []byte) {
-	o.sink.Line(o.source, telemetry.Line{
-		Time: o.now(), Extension: extension, RequestID: o.requestID, Text: text,
-	})
+// lineLocked hands out a line; what it lacks is filled in.
+func (o *output) lineLocked(line telemetry.Line) {
+	line.RequestID = o.requestID
+	if line.Time.IsZero() {
+		line.Time = o.now()
+	}
+	if o.listening {
+		o.hub.Line(line)
+	}
+	o.sink.Line(o.source, line)
 	if o.tailing {
-		o.appendTailLocked(text)
+		o.appendTailLocked(line.Text)
 		o.appendTailLocked([]byte{'\n'})
 	}
 }
@@ -120,7 +134,7 @@ func (o *output) flush(party lifecycle.Party) {
 		extension = ""
 	}
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	for _, s := range o.streams {
 		if s.extension == extension {
 			s.flushLocked()
@@ -131,7 +145,7 @@ func (o *output) flush(party lifecycle.Party) {
 // flushAll writes every unfinished line.
 func (o *output) flushAll() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	o.flushAllLocked()
 }
 
@@ -146,7 +160,7 @@ func (o *output) flushAllLocked() {
 // tail is set.
 func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	switch rec.(type) {
 	case lifecycle.Start:
 		o.flushAllLocked()
@@ -158,12 +172,17 @@ func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 	if requestID == "" {
 		requestID = o.requestID
 	}
+	o.tellHubLocked(requestID, rec)
+	o.tellSinkLocked(requestID, rec)
+	if _, ok := rec.(lifecycle.Report); ok {
+		o.requestID, o.tailing = "", false
+	}
+}
+
+func (o *output) tellSinkLocked(requestID string, rec lifecycle.Record) {
 	o.sink.Record(o.source, requestID, rec)
 	if o.tailing {
 		o.appendTailLocked(telemetry.AppendText(nil, rec))
-	}
-	if _, ok := rec.(lifecycle.Report); ok {
-		o.requestID, o.tailing = "", false
 	}
 }
 
@@ -180,64 +199,8 @@ func (o *output) appendTailLocked(p []byte) {
 // takeTail returns the end of the log since Start; the tail stops there.
 func (o *output) takeTail() []byte {
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	defer o.unlock()
 	tail := o.tail
 	o.tailing, o.tail = false, nil
 	return slices.Clip(tail[max(0, len(tail)-firn.LogTailBytes):])
-}
-
-// emitLocked hands out a record of the machine. What was written before it
-// comes before it: the lines of the runtime before runtimeDone, those of all
-// before the report.
-func (e *Environment) emitLocked(rec lifecycle.Record) {
-	requestID, tail := "", false
-	f := e.flight
-	if f != nil && ofInvocation(rec) {
-		requestID, tail = f.inv.RequestID, f.inv.LogTail
-	}
-	switch r := rec.(type) {
-	case lifecycle.InitRuntimeDone, lifecycle.RuntimeDone:
-		e.drainLocked()
-	case lifecycle.Report:
-		e.drainLocked()
-		r.Metrics.MaxMemoryUsedMB = e.peakMemoryLocked()
-		e.out.record(requestID, r, tail)
-		if f != nil {
-			f.reported = true
-			e.giveHeldLocked(f)
-		}
-		return
-	}
-	e.out.record(requestID, rec, tail)
-}
-
-// ofInvocation says whether a record belongs to the invocation in flight: one
-// that waits for Init is not begun.
-func ofInvocation(rec lifecycle.Record) bool {
-	switch r := rec.(type) {
-	case lifecycle.Start, lifecycle.RuntimeDone, lifecycle.Report:
-		return true
-	case lifecycle.InitStart:
-		return r.Phase == lifecycle.PhaseInvoke
-	case lifecycle.InitRuntimeDone:
-		return r.Phase == lifecycle.PhaseInvoke
-	case lifecycle.InitReport:
-		return r.Phase == lifecycle.PhaseInvoke
-	}
-	return false
-}
-
-// peakMemoryLocked reads the highest memory use of the invocation that ends,
-// in MB rounded up, and begins anew for the next one: nothing runs for it
-// before it begins, and reading now costs no caller time.
-func (e *Environment) peakMemoryLocked() int {
-	usage, err := e.box.Usage()
-	if err != nil {
-		e.cfg.Logger.Warn("read memory use", "error", err)
-		return 0
-	}
-	if err := e.box.ResetPeak(); err != nil {
-		e.cfg.Logger.Warn("reset peak memory", "error", err)
-	}
-	return int((usage.Peak + firn.MiB - 1) / firn.MiB)
 }

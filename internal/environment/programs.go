@@ -220,6 +220,7 @@ func (e *Environment) reset() {
 	}
 	e.closePrograms()
 	e.api.CloseConnections()
+	e.hub.Reset()
 	e.step(lifecycle.ResetDone{})
 }
 

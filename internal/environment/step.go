@@ -36,6 +36,8 @@ type step struct {
 	writes  []lifecycle.Action
 	buf     [4]lifecycle.Action // first room of writes
 	event   *runtimeapi.Event   // goes with DeliverInvoke
+
+	subscription *subscription // of Subscribe
 }
 
 func (e *Environment) stepLocked(s *step, ev lifecycle.Event) {
@@ -97,6 +99,8 @@ func (e *Environment) doLocked(s *step, action lifecycle.Action) {
 		e.emitLocked(a.Record)
 	case lifecycle.DeliverInvoke:
 		e.deliverLocked(s, a)
+	case lifecycle.AcceptSubscription:
+		e.subscribeLocked(s, a)
 	default:
 		e.writeLocked(s, action)
 	}
@@ -163,6 +167,9 @@ func (e *Environment) conclude(s *step) {
 	}
 	if last != nil {
 		e.api.Reply(last, s.event)
+	}
+	if sub := s.subscription; sub != nil {
+		e.api.ReplyJSON(sub.call, sub.answer.Status, sub.answer.Body)
 	}
 	e.flushNotices()
 }

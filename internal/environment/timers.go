@@ -101,13 +101,16 @@ func (e *Environment) freezeDue() {
 
 func (e *Environment) freezeNowLocked() {
 	e.freezer.wanted = false
+	e.hub.Pause()
 	if err := e.box.Freeze(); err != nil {
+		e.hub.Resume()
 		// The function goes on running at its own share of the processor:
 		// worse than frozen, better than ended.
 		e.cfg.Logger.Error("freeze", "error", err)
 		return
 	}
 	e.freezer.frozen = true
+	e.noteLocked(lifecycle.PhaseFrozen)
 }
 
 func (e *Environment) thawLocked() {
@@ -122,7 +125,10 @@ func (e *Environment) thawLocked() {
 	z.frozen = false
 	if err := e.box.Thaw(); err != nil {
 		e.failLocked("thaw", err)
+		return
 	}
+	e.hub.Resume()
+	e.noteLocked(lifecycle.PhaseThawed)
 }
 
 func (e *Environment) setCPULocked(vcpus float64) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,13 +23,6 @@ const (
 	runtimeDir = "/var/runtime"
 )
 
-// The address of the X-Ray daemon as functions see it. Nothing answers there:
-// the SDKs send datagrams and do not wait.
-const (
-	xrayHost = "169.254.79.129"
-	xrayPort = "2000"
-)
-
 // runtimeVariables is the environment of the runtime: the page "Using Lambda
 // environment variables", checked against what functions on AWS see. The
 // defaults give way to the customer's variables, and those to the reserved
@@ -36,13 +30,14 @@ const (
 func (e *Environment) runtimeVariables() []string {
 	v := e.cfg.Version
 	paths := e.box.Paths()
+	xrayHost, xrayPort, _ := net.SplitHostPort(e.box.DaemonAddr())
 	vars := map[string]string{
 		"LANG":                     "en_US.UTF-8",
 		"TZ":                       ":UTC",
 		"PATH":                     withPaths("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", paths),
 		"LD_LIBRARY_PATH":          withPaths("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib", paths),
 		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-		"AWS_XRAY_DAEMON_ADDRESS":  xrayHost + ":" + xrayPort,
+		"AWS_XRAY_DAEMON_ADDRESS":  e.box.DaemonAddr(),
 	}
 	if v.LogFormatJSON {
 		vars["AWS_LAMBDA_LOG_FORMAT"] = "JSON"

@@ -93,7 +93,7 @@ func (l *Live) Record(src *Source, requestID string, rec lifecycle.Record) {
 	if text == "" {
 		return
 	}
-	l.send(l.format(src, rec.When(), mark, text))
+	l.send(l.format(src, rec.When(), mark, printable(text))) // names are the extensions' own
 }
 
 // Line implements Sink.
@@ -197,7 +197,18 @@ func describe(rec lifecycle.Record) (mark, string) {
 			return markBad, text + ", " + r.Status + because(r.ErrorType)
 		}
 		return markGood, text
+	case lifecycle.TelemetrySubscription:
+		return markPhase, fmt.Sprintf("extension %s subscribed to the Telemetry API [%s]", r.Name, strings.Join(r.Types, " "))
+	case lifecycle.LogsSubscription:
+		return markPhase, fmt.Sprintf("extension %s subscribed to the Logs API [%s]", r.Name, strings.Join(r.Types, " "))
+	case lifecycle.LogsDropped:
+		return markBad, fmt.Sprintf("%d records (%d bytes) of telemetry dropped: %s", r.DroppedRecords, r.DroppedBytes, r.Reason)
 	case lifecycle.Phase:
+		switch r.Name {
+		case lifecycle.PhaseAnswered, lifecycle.PhaseExtensionReady, lifecycle.PhaseRuntimeReady,
+			lifecycle.PhaseFrozen, lifecycle.PhaseThawed, lifecycle.PhaseResetDone:
+			return markPhase, "" // for the timeline: each invocation has some of them
+		}
 		if r.Detail != "" {
 			return markPhase, r.Name + ": " + r.Detail
 		}
