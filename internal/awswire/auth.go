@@ -40,7 +40,7 @@ type AuthConfig struct {
 // and in the presigned form. It is safe for concurrent use.
 type Authenticator struct {
 	cfg  AuthConfig
-	keys keyCache
+	keys *keyCache
 }
 
 // NewAuthenticator makes an Authenticator.
@@ -48,7 +48,15 @@ func NewAuthenticator(cfg AuthConfig) *Authenticator {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Authenticator{cfg: cfg}
+	return &Authenticator{cfg: cfg, keys: &keyCache{}}
+}
+
+// For returns an Authenticator that accepts signatures for another service, by
+// its signing name, and is the same otherwise. Both share one cache of keys.
+func (a *Authenticator) For(service string) *Authenticator {
+	cfg := a.cfg
+	cfg.Service = service
+	return &Authenticator{cfg: cfg, keys: a.keys}
 }
 
 // Authenticate verifies the signature of a request whose body has been read.

@@ -1,5 +1,6 @@
-// Package awswire speaks the wire protocol of the AWS Lambda API, REST-JSON,
-// from the server's side.
+// Package awswire speaks the wire protocols of AWS from the server's side:
+// REST-JSON (Lambda), AWS-JSON 1.0 and 1.1, the query protocol with its answers
+// in XML, Smithy RPC v2 in CBOR, and event streams over them.
 //
 // Nothing of the API is written down here a second time: routes, shapes,
 // member locations, status codes and exceptions come from the schemas that the
@@ -21,7 +22,11 @@
 // body, constraints, operation. Operations that must not pay for reflection
 // (Invoke above all) are mounted raw and go through the same steps.
 //
-// The package knows the protocol and nothing of Lambda's rules. DESIGN.md
+// There is one Mux for each service and one mechanism for all: what tells
+// services apart is a value of package model. FrontDoor puts several of them
+// behind one address, as clients with a single endpoint need it.
+//
+// The package knows the protocols and nothing of the services' rules. DESIGN.md
 // tells how it works and what was refused.
 package awswire
 
@@ -34,6 +39,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // Config is what a Mux needs. The zero value of every field but Logger is
@@ -50,35 +56,62 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Mux serves the Lambda API: it routes a request to the operation mounted for
+// Mux serves one AWS service: it routes a request to the operation mounted for
 // it and answers everything else as AWS does. Mount all operations before the
 // first request; a Mux is safe for concurrent requests after that.
 type Mux struct {
-	cfg    Config
-	router *router
-	ops    map[string]*operation
-	codec  *codec
-	errors *errorTable
+	cfg     Config
+	service *Service
+	router  *router // of REST-JSON; empty for other protocols
+	ops     map[string]*operation
+	codec   *codec
+	errors  *errorTable
 }
+
+// Service is one AWS service as its clients know it; see package model.
+type Service = model.Service
+
+// Lambda is the Lambda API: REST-JSON, signed for "lambda".
+func Lambda() *Service { return model.Lambda() }
+
+// CloudWatchLogs is the CloudWatch Logs API: AWS-JSON 1.1, signed for "logs".
+func CloudWatchLogs() *Service { return model.CloudWatchLogs() }
+
+// CloudWatch is the CloudWatch API for metrics: Smithy RPC v2 in CBOR, AWS-JSON
+// 1.0 and the query protocol, signed for "monitoring".
+func CloudWatch() *Service { return model.CloudWatch() }
 
 // New makes a Mux that knows all operations of the Lambda API and serves none
 // of them yet: each answers NotImplementedException until it is mounted.
-func New(cfg Config) *Mux {
+func New(cfg Config) *Mux { return NewService(cfg, Lambda()) }
+
+// NewService makes a Mux that knows all operations of a service and serves
+// none of them yet. cfg.Auth may be shared by all services: the scope that a
+// Mux accepts is that of its own service.
+func NewService(cfg Config, service *Service) *Mux {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	m := &Mux{cfg: cfg, router: newRouter(), ops: map[string]*operation{}, codec: newCodec(), errors: newErrorTable()}
-	for _, schema := range operationSchemas() {
-		op := newOperation(schema)
+	if cfg.Auth != nil {
+		cfg.Auth = cfg.Auth.For(service.SigningName)
+	}
+	m := &Mux{cfg: cfg, service: service, router: newRouter(), ops: map[string]*operation{}, codec: newCodec(service), errors: newErrorTable(service)}
+	for _, schema := range service.Operations {
+		op := newOperation(service, schema)
 		m.ops[op.name] = op
-		m.router.add(op)
+		if service.Speaks(model.RESTJSON) {
+			m.router.add(op)
+		}
 	}
 	return m
 }
 
+// Service returns the service that the Mux serves.
+func (m *Mux) Service() *Service { return m.service }
+
 // Handle mounts fn as the operation whose input type it takes: a function of
 // *lambda.CreateFunctionInput serves CreateFunction. It panics when In and Out
-// are not the input and output of one operation of the Lambda API, or when the
+// are not the input and output of one operation of the service, or when the
 // operation is mounted already.
 //
 // fn may use RequestOf, RequestID and IdentityOf on its context. Slices that
@@ -105,7 +138,7 @@ func Handle[In, Out any](m *Mux, fn func(context.Context, *In) (*Out, error)) {
 		if result == nil {
 			result = new(Out)
 		}
-		return writeOutput(w, output, reflect.ValueOf(result).Elem(), op.code)
+		return m.writeOutput(w, r, output, reflect.ValueOf(result).Elem())
 	}
 }
 
@@ -133,7 +166,7 @@ func HandleRaw[In any](m *Mux, fn func(http.ResponseWriter, *Request) error) {
 func (m *Mux) mustMount(name string) *operation {
 	op := m.ops[name]
 	if op == nil {
-		panic("awswire: " + name + " is not an operation of the Lambda API")
+		panic("awswire: " + name + " is not an operation of " + m.service.Name)
 	}
 	if op.serve != nil {
 		panic("awswire: " + name + " is mounted twice")

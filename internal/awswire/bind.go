@@ -9,6 +9,7 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/traits"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // A plan binds a Go type of the SDK to its schema, once, at mount time: which
@@ -25,7 +26,12 @@ type plan struct {
 	elem   *plan             // of lists and maps
 	key    *check            // of the keys of a map; nil when they are free
 	fields []field           // of structures, in the order of the Go type
-	byName map[string]*field // of structures: body members by their JSON name
+	byName map[string]*field // of structures and unions: body members by their name
+
+	flat      bool   // of lists and maps: the query protocol has no element around the items
+	item      string // name of an item of a list in the query protocol
+	keyName   string // names in an entry of a map in the query protocol
+	valueName string
 }
 
 // kind is the JSON side of a plan.
@@ -43,6 +49,7 @@ const (
 	kindList
 	kindMap
 	kindStruct
+	kindUnion
 )
 
 // place is where a member travels.
@@ -60,10 +67,12 @@ const (
 // field is one member of a structure.
 type field struct {
 	*plan
-	index    int    // of the Go field
-	bit      uint   // position in a set of seen members
-	wire     string // name in the body, query, header or path
-	path     string // name in messages: the member with a small first letter
+	index    int          // of the Go field
+	member   reflect.Type // of a union: the structure that stands for the member
+	bit      uint         // position in a set of seen members
+	wire     string       // name in the body, query, header or path
+	xml      string       // name in XML and in forms
+	path     string       // name in messages: the member with a small first letter
 	place    place
 	required bool
 	// semantic is true when the enum of the shape is not checked here, see
@@ -73,8 +82,11 @@ type field struct {
 
 // codec makes plans and runs them.
 type codec struct {
+	service  *model.Service
+	rest     bool // members travel where their HTTP traits say, not all in the body
 	required map[string]string
-	rules    map[string]rule
+	rules    map[string]model.Rule
+	unions   map[string]reflect.Type // the structures of members, by name
 
 	mu      sync.Mutex
 	structs map[planKey]*plan // guarded by mu
@@ -87,13 +99,20 @@ type planKey struct {
 	shape string
 }
 
-func newCodec() *codec {
-	return &codec{
-		required: requiredMembers(),
-		rules:    shapeRules(),
+func newCodec(s *model.Service) *codec {
+	c := &codec{
+		service:  s,
+		rest:     s.Speaks(model.RESTJSON),
+		required: s.Required,
+		rules:    s.Rules,
+		unions:   map[string]reflect.Type{},
 		structs:  map[planKey]*plan{},
 		checks:   map[string]*check{},
 	}
+	for _, t := range s.Unions {
+		c.unions[t.Name()] = t
+	}
+	return c
 }
 
 // schemaProbe finds out the schema of a generated type: it is the argument of
@@ -140,7 +159,8 @@ func (c *codec) structPlanLocked(t reflect.Type, s *smithy.Schema) *plan {
 		}
 		name := member.MemberName()
 		f := field{plan: c.planLocked(t.Field(i).Type, member), index: i, bit: uint(len(p.fields))}
-		f.wire, f.place = placeOf(member)
+		f.wire, f.place = c.placeOf(member)
+		f.xml = xmlName(member)
 		f.path = strings.ToLower(name[:1]) + name[1:]
 		f.required = strings.Contains(required, " "+name+" ") || f.place == inLabel
 		f.semantic = semanticEnums(key.shape, name)
@@ -177,7 +197,7 @@ func memberOf(s *smithy.Schema, f reflect.StructField) *smithy.Schema {
 func plainMembers(s *smithy.Schema) int {
 	n := 0
 	for _, m := range s.Members() {
-		if m.Type() != smithy.ShapeTypeUnion {
+		if _, stream := smithy.SchemaTrait[*traits.Streaming](m); !stream || m.Type() != smithy.ShapeTypeUnion {
 			n++
 		}
 	}
@@ -192,8 +212,18 @@ func shapeName(s *smithy.Schema) string {
 	return s.ID().Name
 }
 
-// placeOf reads the HTTP binding of a member.
-func placeOf(m *smithy.Schema) (wire string, p place) {
+// placeOf reads the HTTP binding of a member. Protocols without routes have
+// all members in the body, under their own names, but for those of events.
+func (c *codec) placeOf(m *smithy.Schema) (wire string, p place) {
+	if _, ok := smithy.SchemaTrait[*traits.EventHeader](m); ok {
+		return m.MemberName(), inHeader
+	}
+	if _, ok := smithy.SchemaTrait[*traits.EventPayload](m); ok {
+		return m.MemberName(), inPayload
+	}
+	if !c.rest {
+		return m.MemberName(), inBody
+	}
 	if _, ok := smithy.SchemaTrait[*traits.HTTPLabel](m); ok {
 		return m.MemberName(), inLabel
 	}
@@ -230,6 +260,9 @@ func (c *codec) planLocked(t reflect.Type, m *smithy.Schema) *plan {
 		}
 		return p
 	}
+	if m.Type() == smithy.ShapeTypeUnion {
+		return c.unionPlanLocked(t, m)
+	}
 	p := &plan{shape: shapeName(m), check: c.checkLocked(shapeName(m))}
 	_, p.sensitive = smithy.SchemaTrait[*traits.Sensitive](m)
 	if t.Kind() == reflect.Pointer {
@@ -244,11 +277,23 @@ func (c *codec) planLocked(t reflect.Type, m *smithy.Schema) *plan {
 		}
 	case kindList:
 		p.elem = c.planLocked(t.Elem(), m.ListMember())
+		_, p.flat = smithy.SchemaTrait[*traits.XMLFlattened](m)
+		p.item = xmlName(m.ListMember())
 	case kindMap:
 		p.elem = c.planLocked(t.Elem(), m.MapValue())
 		p.key = c.checkLocked(shapeName(m.MapKey()))
+		_, p.flat = smithy.SchemaTrait[*traits.XMLFlattened](m)
+		p.keyName, p.valueName = xmlName(m.MapKey()), xmlName(m.MapValue())
 	}
 	return p
+}
+
+// xmlName is the name of a member in XML and in forms.
+func xmlName(m *smithy.Schema) string {
+	if name, ok := smithy.SchemaTrait[*traits.XMLName](m); ok {
+		return name.Name
+	}
+	return m.MemberName()
 }
 
 // kindOf names the kind of a Go type, which must be one that the SDK has for

@@ -8,23 +8,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
-
-// rule is a row of the generated table: the constraints of one shape. min and
-// max bound the length of strings, blobs, lists and maps, and the value of
-// numbers.
-type rule struct {
-	hasMin, hasMax bool
-	min, max       float64
-	pattern        string // as AWS shows it
-	match          string // the same for Go, where pattern has lookaround
-	deny           string // what must not match besides
-	enum           string // values, parted by ", "
-}
 
 // check is a rule made ready to run. It is immutable.
 type check struct {
-	rule
+	model.Rule
 	re, not *regexp.Regexp
 	values  map[string]bool
 	// names is true for shapes that every simple name satisfies; see
@@ -42,21 +31,21 @@ func (c *codec) checkLocked(shape string) *check {
 		c.checks[shape] = nil
 		return nil
 	}
-	ch := &check{rule: r}
-	match := r.pattern
-	if r.match != "" {
-		match = r.match
+	ch := &check{Rule: r}
+	match := r.Pattern
+	if r.Match != "" {
+		match = r.Match
 	}
 	if match != "" {
 		ch.re = regexp.MustCompile(`\A(?:` + match + `)\z`)
 		ch.names = ch.re.MatchString("aZ0-_") && strings.HasSuffix(shape, "FunctionName")
 	}
-	if r.deny != "" {
-		ch.not = regexp.MustCompile(`\A(?:` + r.deny + `)\z`)
+	if r.Deny != "" {
+		ch.not = regexp.MustCompile(`\A(?:` + r.Deny + `)\z`)
 	}
-	if r.enum != "" {
+	if r.Enum != "" {
 		ch.values = map[string]bool{}
-		for v := range strings.SplitSeq(r.enum, ", ") {
+		for v := range strings.SplitSeq(r.Enum, ", ") {
 			ch.values[v] = true
 		}
 	}
@@ -80,10 +69,15 @@ func simpleName(s string) bool {
 	return true
 }
 
+// maxViolations bounds how many violations are told. An input can have
+// millions.
+const maxViolations = 50
+
 // violations collects what is wrong with an input. AWS reports all at once.
 type violations struct {
-	list []string
-	path []string // from the root to the value that is looked at
+	list  []string // the first maxViolations
+	count int
+	path  []string // from the root to the value that is looked at
 }
 
 func (v *violations) push(segment string) { v.path = append(v.path, segment) }
@@ -92,6 +86,9 @@ func (v *violations) pop()                { v.path = v.path[:len(v.path)-1] }
 // add notes that the value at the current path breaks a constraint. value is
 // as it is shown; quoted, or null.
 func (v *violations) add(value, constraint string) {
+	if v.count++; v.count > maxViolations {
+		return
+	}
 	v.list = append(v.list, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: %s", value, strings.Join(v.path, "."), constraint))
 }
 
@@ -110,15 +107,15 @@ func (v *violations) missing(name string) {
 	v.pop()
 }
 
-// fault is the answer: nil when nothing is wrong.
-func (v *violations) fault() error {
-	switch n := len(v.list); n {
+// fault is the answer, of the service's kind: nil when nothing is wrong.
+func (v *violations) fault(kind firn.Kind) error {
+	switch n := v.count; n {
 	case 0:
 		return nil
 	case 1:
-		return firn.Faultf(firn.Validation, "1 validation error detected: %s", v.list[0])
+		return firn.Faultf(kind, "1 validation error detected: %s", v.list[0])
 	default:
-		return firn.Faultf(firn.Validation, "%d validation errors detected: %s", n, strings.Join(v.list, "; "))
+		return firn.Faultf(kind, "%d validation errors detected: %s", n, strings.Join(v.list, "; "))
 	}
 }
 
@@ -129,10 +126,10 @@ func (v *violations) checkText(p *plan, semantic bool, s string) {
 		return
 	}
 	n := float64(utf8.RuneCountInString(s))
-	if c.hasMin && n < c.min {
+	if c.HasMin && n < c.Min {
 		v.add(quoted(p, s), c.least("length"))
 	}
-	if c.hasMax && n > c.max {
+	if c.HasMax && n > c.Max {
 		v.add(quoted(p, s), c.most("length"))
 		return // and do not run a pattern over it
 	}
@@ -153,10 +150,10 @@ func (v *violations) checkNumber(p *plan, n float64, text string) {
 
 // bounds checks a length or a value. text is the value in messages.
 func (v *violations) bounds(p *plan, what string, n float64, text string) {
-	if p.check.hasMin && n < p.check.min {
+	if p.check.HasMin && n < p.check.Min {
 		v.add(quoted(p, text), p.check.least(what))
 	}
-	if p.check.hasMax && n > p.check.max {
+	if p.check.HasMax && n > p.check.Max {
 		v.add(quoted(p, text), p.check.most(what))
 	}
 }
@@ -164,7 +161,7 @@ func (v *violations) bounds(p *plan, what string, n float64, text string) {
 // satisfies reports whether an item or key fulfils all of a check.
 func (c *check) satisfies(s string) bool {
 	n := float64(utf8.RuneCountInString(s))
-	return !(c.hasMin && n < c.min) && !(c.hasMax && n > c.max) && c.matches(s) && (c.values == nil || c.values[s])
+	return !(c.HasMin && n < c.Min) && !(c.HasMax && n > c.Max) && c.matches(s) && (c.values == nil || c.values[s])
 }
 
 func (c *check) matches(s string) bool {
@@ -178,33 +175,33 @@ func (c *check) matches(s string) bool {
 // them is broken.
 func (c *check) describe() string {
 	var parts []string
-	if c.hasMax {
+	if c.HasMax {
 		parts = append(parts, c.most("length"))
 	}
-	if c.hasMin {
+	if c.HasMin {
 		parts = append(parts, c.least("length"))
 	}
-	if c.pattern != "" {
+	if c.Pattern != "" {
 		parts = append(parts, c.regular())
 	}
-	if c.enum != "" {
+	if c.Enum != "" {
 		parts = append(parts, c.oneOf())
 	}
 	return "[" + strings.Join(append(parts, "Member must not be null"), ", ") + "]"
 }
 
 func (c *check) least(what string) string {
-	return "Member must have " + what + " greater than or equal to " + plainNumber(c.min)
+	return "Member must have " + what + " greater than or equal to " + plainNumber(c.Min)
 }
 
 func (c *check) most(what string) string {
-	return "Member must have " + what + " less than or equal to " + plainNumber(c.max)
+	return "Member must have " + what + " less than or equal to " + plainNumber(c.Max)
 }
 
 func (c *check) regular() string {
-	return "Member must satisfy regular expression pattern: " + c.pattern
+	return "Member must satisfy regular expression pattern: " + c.Pattern
 }
 
-func (c *check) oneOf() string { return "Member must satisfy enum value set: [" + c.enum + "]" }
+func (c *check) oneOf() string { return "Member must satisfy enum value set: [" + c.Enum + "]" }
 
 func plainNumber(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

@@ -183,7 +183,7 @@ func TestNegativeMatrix(t *testing.T) {
 		for _, label := range []string{"", "! !", strings.Repeat("a", 20000)} {
 			w := probe(op, label, "", "{}")
 			constrained := slices.ContainsFunc(p.fields, func(f field) bool {
-				return f.place == inLabel && (f.kind == kindLong || f.check != nil && (f.check.pattern != "" || f.check.hasMax))
+				return f.place == inLabel && (f.kind == kindLong || f.check != nil && (f.check.Pattern != "" || f.check.HasMax))
 			})
 			if constrained && label != "" && w.Code != 400 {
 				t.Errorf("%s: label %.20q was accepted", op.name, label)
@@ -331,7 +331,7 @@ func TestRewrittenPatterns(t *testing.T) {
 		},
 	} {
 		c := m.codec.checks[shape]
-		if c == nil || c.match == "" {
+		if c == nil || c.Match == "" {
 			t.Fatalf("%s has no rewritten pattern", shape)
 		}
 		rapid.Check(t, func(t *rapid.T) {

@@ -18,6 +18,9 @@ func (d *decoder) array(p *plan, v reflect.Value) error {
 	nulls, count := 0, 0
 	err := d.items(func() error {
 		count++
+		if d.values++; d.values > maxValues {
+			return tooManyValues()
+		}
 		if null, err := d.null(); null || err != nil {
 			nulls++
 			return err
@@ -54,10 +57,10 @@ func (d *decoder) array(p *plan, v reflect.Value) error {
 func (d *decoder) list(p *plan, items, nulls []string, count int) {
 	show := func() string { return quotedList(p, append(slices.Clone(items), nulls...)) }
 	if c := p.check; c != nil {
-		if c.hasMin && float64(count) < c.min {
+		if c.HasMin && float64(count) < c.Min {
 			d.add(show(), c.least("length"))
 		}
-		if c.hasMax && float64(count) > c.max {
+		if c.HasMax && float64(count) > c.Max {
 			d.add(show(), c.most("length"))
 		}
 	}
@@ -85,6 +88,9 @@ func (d *decoder) object(p *plan, v reflect.Value) error {
 	v.Set(reflect.MakeMap(v.Type()))
 	nulls := 0
 	err := d.members(func(name string) error {
+		if d.values++; d.values > maxValues {
+			return tooManyValues()
+		}
 		if null, err := d.null(); null || err != nil {
 			nulls++
 			return err
@@ -136,10 +142,10 @@ func (d *decoder) entries(p *plan, v reflect.Value, nulls int) {
 	if p.sensitive || p.elem.sensitive {
 		text = ""
 	}
-	if c := p.check; c != nil && c.hasMin && float64(v.Len()) < c.min {
+	if c := p.check; c != nil && c.HasMin && float64(v.Len()) < c.Min {
 		d.add(text, c.least("length"))
 	}
-	if c := p.check; c != nil && c.hasMax && float64(v.Len()) > c.max {
+	if c := p.check; c != nil && c.HasMax && float64(v.Len()) > c.Max {
 		d.add(text, c.most("length"))
 	}
 	if badKey {

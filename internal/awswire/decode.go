@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // decoder fills one input. The first error of syntax or type ends it; broken
@@ -18,7 +19,8 @@ import (
 type decoder struct {
 	scanner
 	violations
-	depth int
+	depth  int
+	values int // met so far
 }
 
 // decode fills v, the input structure of p, from the request, and checks it.
@@ -28,14 +30,25 @@ func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
 	if err := d.bound(p, v, r); err != nil {
 		return err
 	}
-	if err := d.body(p, v, r.Body); err != nil {
+	if err := d.any(p, v, r); err != nil {
 		var syntax *syntaxError
 		if errors.As(err, &syntax) {
 			return &firn.Fault{Kind: firn.Serialization, Message: syntax.Error()}
 		}
 		return err
 	}
-	return d.fault()
+	return d.fault(c.service.Invalid)
+}
+
+// any reads the members of p in the body, in the protocol of the request.
+func (d *decoder) any(p *plan, v reflect.Value, r *Request) error {
+	switch r.protocol {
+	case model.CBOR:
+		return d.cbor(p, v, r.Body)
+	case model.Query:
+		return d.form(p, v, r.form)
+	}
+	return d.body(p, v, r.Body)
 }
 
 // checkBound checks the members of p outside the body, for a raw operation.
@@ -44,7 +57,7 @@ func (c *codec) checkBound(p *plan, r *Request) error {
 	if err := d.bound(p, reflect.Value{}, r); err != nil {
 		return err
 	}
-	return d.fault()
+	return d.fault(c.service.Invalid)
 }
 
 // bound reads the members of p in the path, query and headers. v may be
@@ -255,8 +268,13 @@ func settable(p *plan, v reflect.Value) reflect.Value {
 
 // value reads one value, which is not null, into v.
 func (d *decoder) value(p *plan, v reflect.Value, semantic bool) error {
+	if d.values++; d.values > maxValues {
+		return tooManyValues()
+	}
 	v = settable(p, v)
 	switch p.kind {
+	case kindUnion:
+		return d.union(p, v)
 	case kindStruct:
 		if p.elem != nil {
 			p = p.elem
@@ -294,13 +312,22 @@ func (d *decoder) value(p *plan, v reflect.Value, semantic bool) error {
 		}
 		v.Set(reflect.ValueOf(epoch(seconds)))
 	default:
-		if token.kind != "NUMBER_VALUE" {
+		if token.kind != "NUMBER_VALUE" && !(p.kind == kindDouble && notANumber(string(token.text))) {
 			return wrongType(token.kind, p.kind.java())
 		}
 		return d.numeric(p, v, string(token.text), token.kind)
 	}
 	return nil
 }
+
+// tooManyValues is the answer to a body that would take much memory to
+// understand.
+func tooManyValues() error {
+	return firn.Faultf(firn.Serialization, "The request has more than %d values", maxValues)
+}
+
+// notANumber reports the numbers that JSON has as strings.
+func notANumber(s string) bool { return s == "NaN" || s == "Infinity" || s == "-Infinity" }
 
 // scalar is a scalar and its name in AWS's messages.
 type scalar struct {

@@ -10,28 +10,49 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/aws/smithy-go/encoding/cbor"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
-// writeOutput answers with v, the output structure of p. code is the
+// writeOutput answers with v, the output structure of p, in the protocol of
+// the request.
+func (m *Mux) writeOutput(w http.ResponseWriter, r *Request, p *plan, v reflect.Value) error {
+	var body []byte
+	h := w.Header()
+	switch r.protocol {
+	case model.RESTJSON:
+		return writeREST(w, p, v, r.op.code)
+	case model.AWSJSON:
+		h.Set("Content-Type", "application/x-amz-json-"+r.json)
+		if p.shape != "" { // an operation without output has no body
+			body = appendStruct(make([]byte, 0, 1024), p, v)
+		}
+	case model.CBOR:
+		h.Set(smithyHeader, smithyCBOR)
+		h.Set("Content-Type", "application/cbor")
+		body = cbor.Encode(cborStruct(p, v))
+	case model.Query:
+		h.Set("Content-Type", "text/xml")
+		body = m.answerXML(r, p, v)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(r.op.code)
+	_, _ = w.Write(body) // a caller that went away does not wait for it
+	return nil
+}
+
+// writeREST answers with v, the output structure of p. code is the
 // operation's status of success, which a status member of the output
 // overrides.
-func writeOutput(w http.ResponseWriter, p *plan, v reflect.Value, code int) error {
+func writeREST(w http.ResponseWriter, p *plan, v reflect.Value, code int) error {
 	var body []byte
 	contentType := "application/json"
 	whole := false // the body is one member
 	for i := range p.fields {
 		f := &p.fields[i]
 		member := v.Field(f.index)
-		switch f.place {
-		case inStatus:
-			if n := int(member.Int()); n != 0 {
-				code = n
-			}
-		case inHeader:
-			if text, ok := headerText(f.plan, member); ok {
-				w.Header().Set(f.wire, text)
-			}
-		case inPayload:
+		if f.place == inPayload {
 			whole = true
 			if f.kind == kindBlob {
 				body = member.Bytes()
@@ -40,6 +61,7 @@ func writeOutput(w http.ResponseWriter, p *plan, v reflect.Value, code int) erro
 			}
 		}
 	}
+	code = setBound(w.Header(), p, v, code)
 	if !whole && len(p.byName) > 0 {
 		body = appendValue(make([]byte, 0, 1024), p, v)
 	}
@@ -55,6 +77,25 @@ func writeOutput(w http.ResponseWriter, p *plan, v reflect.Value, code int) erro
 	w.WriteHeader(code)
 	_, _ = w.Write(body) // a caller that went away does not wait for it
 	return nil
+}
+
+// setBound sets the headers that are members of v, and returns the status,
+// which may be one too.
+func setBound(h http.Header, p *plan, v reflect.Value, code int) int {
+	for i := range p.fields {
+		f := &p.fields[i]
+		switch f.place {
+		case inStatus:
+			if n := int(v.Field(f.index).Int()); n != 0 {
+				code = n
+			}
+		case inHeader:
+			if text, ok := headerText(f.plan, v.Field(f.index)); ok {
+				h.Set(f.wire, text)
+			}
+		}
+	}
+	return code
 }
 
 // absent reports whether a member is left out of the answer: nil pointers,
@@ -127,6 +168,12 @@ func appendValue(b []byte, p *plan, v reflect.Value) []byte {
 		return appendMap(b, p, v)
 	case kindStruct:
 		return appendStruct(b, p, v)
+	case kindUnion:
+		if f, member := p.chosen(v); f != nil {
+			b = append(appendString(append(b, '{'), f.wire), ':')
+			return append(appendValue(b, f.plan, member), '}')
+		}
+		return append(b, "null"...)
 	}
 	panic("awswire: a kind of value that the codec does not know in " + p.shape)
 }

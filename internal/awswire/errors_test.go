@@ -79,7 +79,7 @@ func TestInternalErrors(t *testing.T) {
 	} {
 		log, got := failWith(t, err)
 		service, ok := errors.AsType[*types.ServiceException](got)
-		if !ok || service.ErrorMessage() != internalMessage || aws.ToString(service.Type) != "Service" {
+		if !ok || service.ErrorMessage() != "The AWS Lambda service encountered an internal error." || aws.ToString(service.Type) != "Service" {
 			t.Errorf("%v: got %v", err, got)
 		}
 		response, ok := errors.AsType[*smithyhttp.ResponseError](got)

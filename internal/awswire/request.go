@@ -8,6 +8,8 @@ import (
 	"net/url"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/form"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // maxLabels is the number of labels of the longest route of the API, and one
@@ -32,6 +34,10 @@ type Request struct {
 	op     *operation
 	labels [maxLabels]string // decoded, in the order of op.labels
 	query  url.Values        // parsed at first use
+
+	protocol model.Protocol
+	json     string     // version of AWS-JSON
+	form     *form.Node // of the query protocol
 }
 
 // requestKey is the context key of the *Request.
@@ -43,6 +49,9 @@ func (r *Request) Context() context.Context { return r.HTTP.Context() }
 // Label returns a part of the path by its name in the API model, decoded:
 // Label("FunctionName"). It is empty when the route has no such label.
 func (r *Request) Label(name string) string {
+	if r.op == nil {
+		return ""
+	}
 	for i, label := range r.op.labels {
 		if label == name {
 			return r.labels[i]

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/traits"
+	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // operation is one operation of the API and, once mounted, what serves it.
@@ -27,8 +28,12 @@ type operation struct {
 	serve func(http.ResponseWriter, *Request) error
 }
 
-// newOperation reads an operation's HTTP trait.
-func newOperation(schema *smithy.Schema) *operation {
+// newOperation makes an operation of a service, with its route if it has one.
+func newOperation(service *Service, schema *smithy.Schema) *operation {
+	if !service.Speaks(model.RESTJSON) {
+		name := schema.ID().Name
+		return &operation{name: name, code: http.StatusOK, limit: bodyLimit{service.MaxBody, service.MaxBody, name}}
+	}
 	trait, ok := smithy.SchemaTrait[*traits.HTTP](schema)
 	if !ok {
 		panic("awswire: operation without an HTTP trait: " + schema.ID().Name)

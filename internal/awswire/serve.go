@@ -12,26 +12,54 @@ import (
 )
 
 // ServeHTTP routes, authenticates, reads and serves one request.
-func (m *Mux) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+func (m *Mux) ServeHTTP(w http.ResponseWriter, hr *http.Request) { m.handle(w, hr, m.serve) }
+
+// Authenticated returns a handler for an endpoint of firn's own: requests are
+// signed for the service "lambda", as all clients can, and next sees a Request
+// that has been authenticated and read whole, up to 1 MiB. Operation is the
+// path. An error that next returns before it has written anything is answered
+// as REST-JSON, like that of a typed operation.
+func Authenticated(cfg Config, next func(http.ResponseWriter, *Request) error) http.Handler {
+	service := Lambda()
+	service.Operations = nil
+	m := NewService(cfg, service)
+	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		m.handle(w, hr, func(w *answer, r *Request) error {
+			r.Operation = hr.URL.Path
+			if err := m.admit(w, r, bodyLimit{maxPlainBody, maxPlainBody, "requested"}); err != nil {
+				return err
+			}
+			return next(w, r)
+		})
+	})
+}
+
+// handle runs serve for one request and answers its error.
+func (m *Mux) handle(w http.ResponseWriter, hr *http.Request, serve func(*answer, *Request) error) {
 	r := &Request{HTTP: hr, ID: NewRequestID(), Identity: m.cfg.Anonymous}
 	h := w.Header()
 	h["X-Amzn-Requestid"] = []string{r.ID}
 	h.Set("Date", m.cfg.Now().UTC().Format(http.TimeFormat))
 	tracked := &answer{ResponseWriter: w}
 	defer m.recovered(tracked, r)
-	if err := m.serve(tracked, r); err != nil {
+	if err := serve(tracked, r); err != nil {
 		m.failed(tracked, r, err)
 	}
 }
 
 // serve runs the steps of a request in AWS's order.
 func (m *Mux) serve(w *answer, r *Request) error {
-	r.op, r.labels = m.router.match(r.HTTP.Method, r.HTTP.URL)
-	if r.op == nil {
-		return firn.Faultf(firn.UnknownOperation, "The operation %s %s is unknown.", r.HTTP.Method, r.HTTP.URL.EscapedPath())
+	if err := m.route(r); err != nil {
+		return err
 	}
-	r.Operation = r.op.name
-	if err := m.admit(w, r); err != nil {
+	limit := bodyLimit{m.service.MaxBody, m.service.MaxBody, "requested"}
+	if r.op != nil {
+		limit = r.op.limit
+	}
+	if err := m.admit(w, r, limit); err != nil {
+		return err
+	}
+	if err := m.unpack(r); err != nil {
 		return err
 	}
 	if r.op.serve == nil {
@@ -42,17 +70,17 @@ func (m *Mux) serve(w *answer, r *Request) error {
 
 // admit authenticates the request and reads its body, in the order that lets
 // as little as possible be read for strangers.
-func (m *Mux) admit(w http.ResponseWriter, r *Request) error {
+func (m *Mux) admit(w http.ResponseWriter, r *Request, limit bodyLimit) error {
 	if m.cfg.Auth == nil {
 		var err error
-		r.Body, err = readBody(w, r.HTTP, r.op.limit)
+		r.Body, err = readBody(w, r.HTTP, limit)
 		return err
 	}
 	proof, err := m.cfg.Auth.begin(r.HTTP)
 	if err != nil {
 		return err
 	}
-	if r.Body, err = readBody(w, r.HTTP, r.op.limit); err != nil {
+	if r.Body, err = readBody(w, r.HTTP, limit); err != nil {
 		return err
 	}
 	if err := proof.finish(r.HTTP, r.Body); err != nil {

@@ -39,7 +39,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{plain, packed} {
-		if err := run(path, "test 1", out); err != nil {
+		if err := run(path, table{"x", "test 1"}, out); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(out)
@@ -50,10 +50,10 @@ func TestGenerate(t *testing.T) {
 		for _, want := range []string{
 			"from test 1; DO NOT EDIT.",
 			`"OpRequest": "Name"`,
-			"\"Name\": {hasMin: true, min: 1, hasMax: true, max: 64, pattern: `[a-z]+`}",
-			`"List": {hasMax: true, max: 2}`,
-			"\"Kind\": {enum: `A, B`}",
-			"match: `[0-9]*[a-zA-Z_-][0-9a-zA-Z_-]*`",
+			"\"Name\": {HasMin: true, Min: 1, HasMax: true, Max: 64, Pattern: `[a-z]+`}",
+			`"List": {HasMax: true, Max: 2}`,
+			"\"Kind\": {Enum: `A, B`}",
+			"Match: `[0-9]*[a-zA-Z_-][0-9a-zA-Z_-]*`",
 		} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %s in %s", want, got)
@@ -71,7 +71,7 @@ func TestNewLookaround(t *testing.T) {
 	if _, err := ruleText("New", s); err == nil || !strings.Contains(err.Error(), "New") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(filepath.Join(t.TempDir(), "none"), "", ""); err == nil {
+	if err := run(filepath.Join(t.TempDir(), "none"), table{}, ""); err == nil {
 		t.Error("a model that is not there was read")
 	}
 }

@@ -1,14 +1,14 @@
-package awswire
+package model
 
 import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/schemas"
 	"github.com/aws/smithy-go"
 )
 
-// operationSchemas lists every operation of the Lambda API that the SDK
+// lambdaOperations lists every operation of the Lambda API that the SDK
 // knows. The schemas package names them but has no list of its own; the golden
 // test shows what a bump of the dependency adds or takes away.
-func operationSchemas() []*smithy.Schema {
+func lambdaOperations() []*smithy.Schema {
 	return []*smithy.Schema{
 		schemas.AddLayerVersionPermission,
 		schemas.AddPermission,

@@ -1,0 +1,89 @@
+package model
+
+import (
+	"reflect"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	logsschemas "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/schemas"
+	logstypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	lambdaschemas "github.com/aws/aws-sdk-go-v2/service/lambda/schemas"
+	"github.com/aws/smithy-go"
+	"github.com/firn-run/firn"
+)
+
+// maxBody is the largest request of services other than Lambda. AWS accepts
+// 1 MiB for most operations; compressed metrics may be more.
+const maxBody = 8 * firn.MiB
+
+// Lambda is the Lambda API, 2015-03-31 and its later paths.
+func Lambda() *Service {
+	return &Service{
+		Name:        "Lambda",
+		SigningName: "lambda",
+		Version:     "2015-03-31",
+		Protocols:   []Protocol{RESTJSON},
+		Invalid:     firn.Validation,
+		Internal:    firn.Service,
+		Operations:  lambdaOperations(),
+		Types:       lambda.TypeRegistry,
+		Streams:     map[string]*smithy.Schema{"InvokeWithResponseStream": lambdaschemas.InvokeWithResponseStreamResponseEvent},
+		Required:    lambdaRequired(),
+		Rules:       lambdaRules(),
+	}
+}
+
+// CloudWatchLogs is the CloudWatch Logs API.
+func CloudWatchLogs() *Service {
+	return &Service{
+		Name:        "CloudWatch Logs",
+		SigningName: "logs",
+		Target:      "Logs_20140328",
+		Version:     "2014-03-28",
+		JSONVersion: "1.1",
+		Protocols:   []Protocol{AWSJSON},
+		MaxBody:     maxBody,
+		Invalid:     "InvalidParameterException",
+		Internal:    "ServiceUnavailableException",
+		Operations:  logsOperations(),
+		Types:       cloudwatchlogs.TypeRegistry,
+		Streams: map[string]*smithy.Schema{
+			"StartLiveTail": logsschemas.StartLiveTailResponseStream,
+			"GetLogObject":  logsschemas.GetLogObjectResponseStream,
+		},
+		Required: logsRequired(),
+		Rules:    logsRules(),
+		Unions: []reflect.Type{
+			reflect.TypeFor[logstypes.IntegrationDetailsMemberOpenSearchIntegrationDetails](),
+			reflect.TypeFor[logstypes.ResourceConfigMemberOpenSearchResourceConfig](),
+		},
+	}
+}
+
+// CloudWatch is the CloudWatch API: metrics, alarms and dashboards.
+func CloudWatch() *Service {
+	return &Service{
+		Name:            "CloudWatch",
+		SigningName:     "monitoring",
+		Target:          "GraniteServiceVersion20100801",
+		Version:         "2010-08-01",
+		Namespace:       "http://monitoring.amazonaws.com/doc/2010-08-01/",
+		JSONVersion:     "1.0",
+		Protocols:       []Protocol{CBOR, AWSJSON, Query},
+		QueryCompatible: true,
+		MaxBody:         maxBody,
+		Invalid:         "ValidationException",
+		Internal:        "InternalServiceFault",
+		Operations:      cloudWatchOperations(),
+		Types:           cloudwatch.TypeRegistry,
+		Required:        cloudWatchRequired(),
+		Rules:           cloudWatchRules(),
+		Unions: []reflect.Type{
+			reflect.TypeFor[cloudwatchtypes.EvaluationCriteriaMemberPromQLCriteria](),
+			reflect.TypeFor[cloudwatchtypes.EvaluationWindowMemberSlidingWindow](),
+			reflect.TypeFor[cloudwatchtypes.EvaluationWindowMemberWallClockWindow](),
+		},
+	}
+}
