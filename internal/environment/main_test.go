@@ -92,6 +92,8 @@ func runtimeMain() int {
 		c.do("POST", "/2018-06-01/runtime/init/error", map[string]string{"Lambda-Runtime-Function-Error-Type": "Runtime.ImportModuleError"},
 			[]byte(`{"errorMessage":"no module","errorType":"Runtime.ImportModuleError"}`))
 		return 1
+	case "xray":
+		sendSegment(segment)
 	case "flood":
 		line := []byte(strings.Repeat("y", 999) + "\n")
 		for range 64 << 10 {
@@ -177,6 +179,8 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 	case "wrong-id":
 		resp, p, _ := c.do("POST", "/2018-06-01/runtime/invocation/00000000-0000-0000-0000-000000000000/response", nil, []byte("{}"))
 		answer = fmt.Appendf(nil, "%d %s", resp.StatusCode, p)
+	case "xray":
+		sendSegment(cmd.Arg)
 	case "overtake":
 		overtake(id)
 	case "garbage":
@@ -229,6 +233,18 @@ func truncated(id string) {
 	conn.Close()
 }
 
+// sendSegment does what the X-Ray SDKs do.
+func sendSegment(p string) {
+	conn, err := net.Dial("udp", os.Getenv("AWS_XRAY_DAEMON_ADDRESS"))
+	if err != nil {
+		panic(err)
+	}
+	if _, err := conn.Write([]byte(p)); err != nil {
+		panic(err)
+	}
+	conn.Close()
+}
+
 // overtake polls for the event again on a connection from which it never
 // reads, so that a large event gets stuck there.
 func overtake(string) {
@@ -268,6 +284,8 @@ func extensionMain(name string) int {
 	switch os.Getenv("EXT") {
 	case "exit":
 		return 7
+	case "subscribe":
+		return subscriberMain(name)
 	}
 	events := `{"events":["INVOKE","SHUTDOWN"]}`
 	resp, _, err := c.do("POST", "/2020-01-01/extension/register", map[string]string{"Lambda-Extension-Name": name}, []byte(events))

@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -41,7 +42,7 @@ func (e *Environment) runtimeVariables() []string {
 	}
 	if v.LogFormatJSON {
 		vars["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
-		vars["AWS_LAMBDA_LOG_LEVEL"] = v.ApplicationLogLevel
+		vars["AWS_LAMBDA_LOG_LEVEL"] = cmp.Or(v.ApplicationLogLevel, "INFO")
 	}
 	for k, value := range v.Environment {
 		if !strings.HasPrefix(k, "_") {
