@@ -18,6 +18,9 @@ import (
 var version = "development"
 
 func main() {
+	if status, was := asRuntime(os.Args); was {
+		os.Exit(status)
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -53,6 +56,6 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newUp(), newDoctor(), newEnv(), newVersion())
+	root.AddCommand(newUp(), newDoctor(), newEnv(), newVersion(), newExtension())
 	return root
 }

@@ -36,12 +36,13 @@ func layers() map[string]int {
 		"internal/metrics": 3,
 		"internal/trace":   3,
 
-		"internal/server": 4,
-		"cmd/firn":        5,
-		"cmd/firn-init":   2,
-		"bench":           5,
-		"e2e":             5,
-		"examples":        5,
+		"internal/server":  4,
+		"internal/proving": 5,
+		"cmd/firn":         5,
+		"cmd/firn-init":    2,
+		"bench":            5,
+		"e2e":              5,
+		"examples":         5,
 	}
 }
 
@@ -56,6 +57,7 @@ func siblings() [][2]string {
 		{"internal/invoke", "internal/fleet"},
 		{"internal/invoke", "internal/environment"},
 		{"cmd/firn", "internal/server"},
+		{"cmd/firn", "internal/proving"},
 	}
 }
 
@@ -117,8 +119,8 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"modernc.org/sqlite": {"internal/state"},
 		"database/sql":       {"internal/state"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "bench", "examples"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "bench", "examples"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "internal/proving", "bench", "examples"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "internal/proving", "bench", "examples"},
 		"github.com/aws/aws-sdk-go-v2/service/lambda/schemas": {"internal/awswire"},
 		"github.com/aws/smithy-go":                            {"internal/awswire", "internal/control"},
 		"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs": {"internal/logs", "internal/awswire", "cmd/firn"},

@@ -49,8 +49,8 @@ func ofInvocation(rec lifecycle.Record) bool {
 }
 
 // noteLocked hands out a record of what only the driver knows.
-func (e *Environment) noteLocked(name string) {
-	e.emitLocked(lifecycle.Phase{Stamp: lifecycle.Stamp{Time: e.cfg.Now()}, Name: name})
+func (e *Environment) noteLocked(name, detail string) {
+	e.emitLocked(lifecycle.Phase{Stamp: lifecycle.Stamp{Time: e.cfg.Now()}, Name: name, Detail: detail})
 }
 
 // peakMemoryLocked reads the highest memory use of the invocation that ends,

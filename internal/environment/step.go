@@ -101,6 +101,9 @@ func (e *Environment) doLocked(s *step, action lifecycle.Action) {
 		e.deliverLocked(s, a)
 	case lifecycle.AcceptSubscription:
 		e.subscribeLocked(s, a)
+	case lifecycle.Refuse:
+		e.noteLocked(lifecycle.PhaseRefused, a.ErrorType+": "+a.Message)
+		e.writeLocked(s, a)
 	default:
 		e.writeLocked(s, action)
 	}

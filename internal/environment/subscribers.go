@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -56,10 +57,15 @@ type subscription struct {
 
 func (e *Environment) subscribeLocked(s *step, a lifecycle.AcceptSubscription) {
 	if e.cfg.RefuseSubscriptions {
-		e.writeLocked(s, lifecycle.RefuseSubscription(a.Call, a.API))
+		refusal := lifecycle.RefuseSubscription(a.Call, a.API)
+		e.noteLocked(lifecycle.PhaseRefused, refusal.ErrorType+": "+refusal.Message)
+		e.writeLocked(s, refusal)
 		return
 	}
 	s.subscription = &subscription{call: a.Call, answer: e.out.subscribe(a)}
+	if answer := s.subscription.answer; answer.Status != http.StatusOK {
+		e.noteLocked(lifecycle.PhaseRefused, string(answer.Body))
+	}
 }
 
 // madeRecords are records that the Hub has made and the sink has not had. The

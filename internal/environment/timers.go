@@ -110,7 +110,7 @@ func (e *Environment) freezeNowLocked() {
 		return
 	}
 	e.freezer.frozen = true
-	e.noteLocked(lifecycle.PhaseFrozen)
+	e.noteLocked(lifecycle.PhaseFrozen, "")
 }
 
 func (e *Environment) thawLocked() {
@@ -128,7 +128,7 @@ func (e *Environment) thawLocked() {
 		return
 	}
 	e.hub.Resume()
-	e.noteLocked(lifecycle.PhaseThawed)
+	e.noteLocked(lifecycle.PhaseThawed, "")
 }
 
 func (e *Environment) setCPULocked(vcpus float64) {

@@ -217,6 +217,9 @@ const (
 	// PhaseReset: what is left is being killed; PhaseResetDone: nothing runs.
 	PhaseReset     = "reset"
 	PhaseResetDone = "reset done"
+	// PhaseRefused is made by the driver: a call was answered with an error.
+	// Detail: the error.
+	PhaseRefused = "refused"
 	// PhaseSandboxFailed: firn itself could not go on. Detail: why.
 	PhaseSandboxFailed = "sandbox failed"
 )

@@ -133,6 +133,9 @@ func (m *maker) start(ctx context.Context, cfg environment.Config) (*environment
 	cfg.FreezeGrace = m.cfg.FreezeGrace
 	cfg.Buffers = m.buffers
 	cfg.Now = m.cfg.Now
+	if m.cfg.Environment != nil {
+		m.cfg.Environment(&cfg)
+	}
 	return environment.Start(ctx, cfg)
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/awswire"
+	"github.com/firn-run/firn/internal/environment"
 	"github.com/firn-run/firn/internal/keyring"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/telemetry"
@@ -61,7 +62,10 @@ type Config struct {
 	// Run's context has ended; default 30 seconds.
 	DrainTimeout time.Duration
 
-	Sink   telemetry.Sink // what environments say; default nowhere
+	Sink   telemetry.Sink // what environments say, besides the log; default nowhere
+	// Environment may change the configuration of each environment before it
+	// starts: faults, for test benches. Default: nobody does.
+	Environment func(*environment.Config)
 	Logger *slog.Logger   // default discards
 	Now    func() time.Time
 }
