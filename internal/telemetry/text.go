@@ -39,8 +39,31 @@ func AppendText(dst []byte, rec lifecycle.Record) []byte {
 			dst = append(dst, r.ErrorType...)
 		}
 		return append(dst, '\n')
+	case lifecycle.TelemetrySubscription:
+		return appendSubscription(dst, "TELEMETRY", &r)
+	case lifecycle.LogsSubscription:
+		return appendSubscription(dst, "LOGS", (*lifecycle.TelemetrySubscription)(&r))
 	}
 	return dst
+}
+
+func appendSubscription(dst []byte, api string, r *lifecycle.TelemetrySubscription) []byte {
+	dst = append(dst, api...)
+	dst = append(dst, "\tName: "...)
+	dst = append(dst, r.Name...)
+	dst = append(dst, "\tState: "...)
+	dst = append(dst, r.State...)
+	dst = append(dst, "\tTypes: ["...)
+	for i, kind := range r.Types {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		if kind != "" { // platform, function, extension: in capitals here
+			dst = append(dst, strings.ToUpper(kind[:1])...)
+			dst = append(dst, kind[1:]...)
+		}
+	}
+	return append(dst, "]\n"...)
 }
 
 func appendReport(dst []byte, r *lifecycle.Report) []byte {
