@@ -94,6 +94,33 @@ func TestLogTail(t *testing.T) {
 	}
 }
 
+// With the JSON format the tail is JSON: records of their levels, and the lines that
+// are objects with a level by theirs.
+func TestLogTailInJSON(t *testing.T) {
+	w := start(t, fixture{config: func(c *Config) {
+		c.Version.LogFormatJSON, c.Version.ApplicationLogLevel, c.Version.SystemLogLevel = true, "WARN", "INFO"
+	}})
+	w.waitReady()
+	out := w.invoke(command{Print: "{\"timestamp\":\"2026-01-01T00:00:00Z\",\"level\":\"ERROR\",\"message\":\"seen\"}\n" +
+		"{\"timestamp\":\"2026-01-01T00:00:00Z\",\"level\":\"INFO\",\"message\":\"unseen\"}\n"}, tail)
+	got := string(out.LogTail)
+	for _, want := range []string{`"type":"platform.start"`, `"message":"seen"`, `"type":"platform.report"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+	for _, unwanted := range []string{"unseen", "platform.runtimeDone", "START"} {
+		if strings.Contains(got, unwanted) {
+			t.Errorf("%s in %s", unwanted, got)
+		}
+	}
+	for line := range strings.Lines(got) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
+}
+
 func TestSlowExtensionDoesNotDelayTheAnswer(t *testing.T) {
 	w := start(t, fixture{extensions: []string{"one"}, vars: map[string]string{"EXT": "slow"}})
 	w.waitReady()

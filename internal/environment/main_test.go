@@ -2,6 +2,7 @@ package environment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +35,7 @@ type command struct {
 	Print   string // written to standard output before the answer, as it is
 	Do      string // echo (also ""), error, exit, panic, sleep, big, flood, kill, file, ...
 	Arg     string
+	Bytes   []byte
 	Millis  int
 	Code    int
 	AfterMS int    // work after the response, before next
@@ -181,6 +184,8 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 		answer = fmt.Appendf(nil, "%d %s", resp.StatusCode, p)
 	case "xray":
 		sendSegment(cmd.Arg)
+	case "frames":
+		writeFrames(cmd)
 	case "overtake":
 		overtake(id)
 	case "garbage":
@@ -231,6 +236,33 @@ func truncated(id string) {
 	}
 	fmt.Fprintf(conn, "POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf", id)
 	conn.Close()
+}
+
+// writeFrames logs as managed runtimes do, Code times, with the kind of frame
+// in Millis; Code 0 writes the bytes as they are.
+func writeFrames(cmd *command) {
+	fd, err := strconv.Atoi(os.Getenv("_LAMBDA_TELEMETRY_LOG_FD"))
+	if err != nil {
+		panic(err)
+	}
+	write := func(p []byte) { // no os.File: that would be closed with its garbage
+		for len(p) > 0 {
+			n, err := syscall.Write(fd, p)
+			if err != nil {
+				panic(err)
+			}
+			p = p[n:]
+		}
+	}
+	if cmd.Code == 0 {
+		write(cmd.Bytes)
+	}
+	for range cmd.Code {
+		p := binary.BigEndian.AppendUint32(nil, 0xa55a0000|uint32(cmd.Millis))
+		p = binary.BigEndian.AppendUint32(p, uint32(len(cmd.Arg)))
+		p = binary.BigEndian.AppendUint64(p, uint64(time.Now().UnixMicro()))
+		write(append(p, cmd.Arg...))
+	}
 }
 
 // sendSegment does what the X-Ray SDKs do.

@@ -42,6 +42,7 @@ type output struct {
 	streams   []*stream
 	tailing   bool
 	tail      []byte // at most twice firn.LogTailBytes
+	scratch   []byte // of a line on its way into the tail; given back with it
 	// listening says that the Hub must be told: an init runs, or somebody has
 	// subscribed in the last one.
 	listening bool
@@ -122,9 +123,42 @@ func (o *output) lineLocked(line telemetry.Line) {
 	}
 	o.sink.Line(o.source, line)
 	if o.tailing {
-		o.appendTailLocked(line.Text)
-		o.appendTailLocked([]byte{'\n'})
+		o.scratch = telemetry.AppendLine(o.scratch[:0], o.source, line)
+		o.appendTailLocked(o.scratch)
 	}
+}
+
+// framed decodes the framed log of one runtime process.
+type framed struct {
+	out    *output
+	frames telemetry.Frames // guarded by out.mu
+}
+
+// write takes a chunk of the pipe; like a stream's it blocks with the sink.
+func (f *framed) write(p []byte) {
+	f.out.mu.Lock()
+	defer f.out.unlock()
+	f.frames.Write(p, f.out.frameLocked)
+}
+
+// flush writes what is unfinished when the process is over.
+func (f *framed) flush() {
+	f.out.mu.Lock()
+	defer f.out.unlock()
+	f.frames.Flush(f.out.frameLocked)
+}
+
+// maxFrameAge bounds the time that a frame may claim: it was written on this
+// host's clock, and can have waited in the pipe for not much longer than the
+// longest invocation.
+const maxFrameAge = time.Hour
+
+func (o *output) frameLocked(frame telemetry.Frame) {
+	line := telemetry.Line{Time: frame.Time, Text: frame.Text, Framed: true, Level: frame.Level}
+	if now := o.now(); line.Time.After(now) || now.Sub(line.Time) > maxFrameAge {
+		line.Time = now
+	}
+	o.lineLocked(line)
 }
 
 // flush writes the unfinished line of a party.
@@ -165,7 +199,7 @@ func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 	case lifecycle.Start:
 		o.flushAllLocked()
 		o.requestID = requestID
-		o.tailing, o.tail = tail, nil
+		o.tailing, o.tail, o.scratch = tail, nil, nil
 	case lifecycle.Report:
 		o.flushAllLocked()
 	}
@@ -182,7 +216,8 @@ func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 func (o *output) tellSinkLocked(requestID string, rec lifecycle.Record) {
 	o.sink.Record(o.source, requestID, rec)
 	if o.tailing {
-		o.appendTailLocked(telemetry.AppendText(nil, rec))
+		o.scratch = telemetry.AppendRecord(o.scratch[:0], o.source, rec)
+		o.appendTailLocked(o.scratch)
 	}
 }
 
@@ -201,6 +236,6 @@ func (o *output) takeTail() []byte {
 	o.mu.Lock()
 	defer o.unlock()
 	tail := o.tail
-	o.tailing, o.tail = false, nil
+	o.tailing, o.tail, o.scratch = false, nil, nil
 	return slices.Clip(tail[max(0, len(tail)-firn.LogTailBytes):])
 }

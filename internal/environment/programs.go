@@ -25,13 +25,51 @@ const (
 	resetLimit = 10 * time.Second
 )
 
-// program is a process of a party with the pipe that its output comes by. The
-// pipe can outlive the process, in the hands of its children.
+// program is a process of a party with the pipes that its output comes by. They
+// can outlive the process, in the hands of its children.
 type program struct {
 	party   lifecycle.Party
 	process sandbox.Process
-	pipe    *sandbox.Pipe
+	pipes   []*sandbox.Pipe
+	frames  *framed       // of a managed runtime, else nil
 	watched chan struct{} // closed when Exited has been reported
+}
+
+func (p *program) drain() {
+	for _, pipe := range p.pipes {
+		pipe.Drain()
+	}
+}
+
+// addPipe makes one more pipe and returns its write end.
+func (p *program) addPipe(sink func([]byte)) (*os.File, error) {
+	pipe, w, err := sandbox.NewPipe(sink)
+	if err == nil {
+		p.pipes = append(p.pipes, pipe)
+	}
+	return w, err
+}
+
+// closePipes ends the delivery of what comes by them.
+func (p *program) closePipes() error {
+	var errs []error
+	for _, pipe := range p.pipes {
+		errs = append(errs, pipe.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// outputs are the write ends that a process is started with.
+type outputs struct {
+	std    *os.File // standard output and error
+	frames *os.File // the framed log, or nil
+}
+
+func (o *outputs) close() {
+	o.std.Close()
+	if o.frames != nil {
+		o.frames.Close()
+	}
 }
 
 // enqueueLocked gives a job to the worker. Starting, signalling and killing
@@ -64,43 +102,65 @@ func (e *Environment) work() {
 
 // launch starts a party's process.
 func (e *Environment) launch(party lifecycle.Party) {
-	extension := ""
-	if party != lifecycle.RuntimeParty {
-		extension = string(party)
-	}
-	pipe, w, err := sandbox.NewPipe(e.out.stream(extension).write)
+	p := &program{party: party, watched: make(chan struct{})}
+	out, err := e.connect(p)
 	if err != nil {
+		p.closePipes()
 		e.step(lifecycle.SandboxFailed{Message: err.Error()})
 		return
 	}
-	process, err := e.start(party, w)
-	w.Close() // the process has its own copy
+	p.process, err = e.start(party, out)
+	out.close() // the process has its own copies
 	if err != nil {
-		pipe.Close()
+		p.closePipes()
 		e.step(launchFault(party, err))
 		return
 	}
-	p := &program{party: party, process: process, pipe: pipe, watched: make(chan struct{})}
 	e.mu.Lock()
 	e.programs = append(e.programs, p)
 	e.mu.Unlock()
 	e.group.Go(func() { e.watch(p) })
 }
 
+// connect makes the pipes of a program. A managed runtime has one more than
+// others, for its framed log.
+func (e *Environment) connect(p *program) (out *outputs, err error) {
+	extension := ""
+	if p.party != lifecycle.RuntimeParty {
+		extension = string(p.party)
+	}
+	out = &outputs{}
+	if out.std, err = p.addPipe(e.out.stream(extension).write); err != nil {
+		return nil, err
+	}
+	if extension == "" && e.managed() {
+		p.frames = &framed{out: e.out}
+		if out.frames, err = p.addPipe(p.frames.write); err != nil {
+			out.close()
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // start executes the party's program. The runtime's is the first bootstrap
 // that exists.
-func (e *Environment) start(party lifecycle.Party, out *os.File) (sandbox.Process, error) {
+func (e *Environment) start(party lifecycle.Party, out *outputs) (sandbox.Process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	paths := e.box.Paths()
 	if party != lifecycle.RuntimeParty {
-		return e.startExtension(ctx, path.Join(paths.Opt, "extensions", string(party)), out)
+		return e.startExtension(ctx, path.Join(paths.Opt, "extensions", string(party)), out.std)
 	}
 	searched := []string{path.Join(paths.Task, "bootstrap"), path.Join(paths.Opt, "bootstrap")}
 	env := e.runtimeVariables()
+	var extra []*os.File
+	if out.frames != nil {
+		extra = []*os.File{out.frames} // descriptor logFD
+	}
 	for _, file := range searched {
 		p, err := e.box.Start(ctx, sandbox.Command{
-			Path: file, Args: []string{file}, Env: env, Dir: paths.Task, Stdout: out, Stderr: out,
+			Path: file, Args: []string{file}, Env: env, Dir: paths.Task, Stdout: out.std, Stderr: out.std, Extra: extra,
 		})
 		if !e.missing(file, err) {
 			return p, err
@@ -178,7 +238,10 @@ func launchFault(party lifecycle.Party, err error) lifecycle.Event {
 // watch reports the end of a process, after the last it has written.
 func (e *Environment) watch(p *program) {
 	<-p.process.Done()
-	p.pipe.Drain()
+	p.drain()
+	if p.frames != nil {
+		p.frames.flush()
+	}
 	e.out.flush(p.party)
 	exit := p.process.Exit()
 	ev := lifecycle.Exited{Party: p.party, Code: exit.Code, OutOfMemory: exit.OutOfMemory}
@@ -232,9 +295,12 @@ func (e *Environment) closePrograms() {
 	e.mu.Unlock()
 	for _, p := range programs {
 		<-p.watched
-		p.pipe.Drain()
-		if err := p.pipe.Close(); err != nil {
-			e.cfg.Logger.Warn("close an output pipe", "error", err)
+		p.drain()
+		if err := p.closePipes(); err != nil {
+			e.cfg.Logger.Warn("close the pipes of a program", "error", err)
+		}
+		if p.frames != nil {
+			p.frames.flush()
 		}
 	}
 	e.out.flushAll()
@@ -247,6 +313,6 @@ func (e *Environment) closePrograms() {
 // readers need no lock of the environment but the output's.
 func (e *Environment) drainLocked() {
 	for _, p := range e.programs {
-		p.pipe.Drain()
+		p.drain()
 	}
 }

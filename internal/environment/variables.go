@@ -72,8 +72,9 @@ func (e *Environment) runtimeVariables() []string {
 	}
 	// A custom runtime has no AWS_EXECUTION_ENV; not even the customer's.
 	delete(vars, "AWS_EXECUTION_ENV")
-	if !strings.HasPrefix(v.Runtime, "provided") {
+	if e.managed() {
 		vars["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + v.Runtime
+		vars["_LAMBDA_TELEMETRY_LOG_FD"] = logFD
 	}
 	env := make([]string, 0, len(vars))
 	for k, value := range vars {
@@ -82,6 +83,13 @@ func (e *Environment) runtimeVariables() []string {
 	slices.Sort(env)
 	return env
 }
+
+// logFD is the descriptor of the framed log.
+const logFD = "3"
+
+// managed says that the runtime is one of AWS's languages, whose clients frame
+// their log, and not one that the function brought along.
+func (e *Environment) managed() bool { return !strings.HasPrefix(e.cfg.Version.Runtime, "provided") }
 
 // withPaths puts the sandbox's directories in the place of /var/task and /opt,
 // which differ on the process backend only.
