@@ -110,7 +110,11 @@ func (f *Frames) pass(text []byte, last bool, each func(Frame)) {
 		return
 	}
 	f.inside, f.frame, f.left, f.held, f.seen = false, Frame{}, 0, f.held[:0], 0
-	if cap(f.held) > keptBuffer {
+	f.shrink()
+}
+
+func (f *Frames) shrink() {
+	if len(f.held) == 0 && cap(f.held) > keptBuffer {
 		f.held = nil
 	}
 }
@@ -179,6 +183,11 @@ func (f *Frames) lines(at int, each func(Frame)) {
 			break
 		}
 		end := f.seen + n + 1
+		for end-1-begin > MaxEvent {
+			part := f.held[begin : begin+wholeRunes(f.held[begin:begin+MaxEvent])]
+			f.pass(part, false, each)
+			begin += len(part)
+		}
 		f.emit(Frame{Text: f.held[begin : end-1]}, each)
 		begin, f.seen, f.cut = end, end, false
 	}
@@ -187,6 +196,7 @@ func (f *Frames) lines(at int, each func(Frame)) {
 	if f.seen >= MaxEvent {
 		f.passPart(each)
 	}
+	f.shrink()
 }
 
 // begin reads a header.

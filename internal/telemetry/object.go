@@ -139,7 +139,12 @@ func (s *scanner) value() (text []byte, isString, ok bool) {
 	for s.at < len(s.text) && isWord(s.text[s.at]) {
 		s.at++
 	}
-	return nil, false, s.at > begin
+	switch word := s.text[begin:s.at]; string(word) {
+	case "true", "false", "null":
+		return nil, false, true
+	default:
+		return nil, false, len(word) > 0 && (word[0] == '-' || '0' <= word[0] && word[0] <= '9')
+	}
 }
 
 // isWord is of numbers, true, false and null.

@@ -44,6 +44,12 @@ func TestAppendText(t *testing.T) {
 		{"init report, on-demand success has no line", lifecycle.InitReport{InitializationType: "on-demand", Phase: "init", Status: "success"}, ""},
 		{"extension", lifecycle.Extension{Name: "logger", State: "Ready", Events: []string{"INVOKE", "SHUTDOWN"}},
 			"EXTENSION\tName: logger\tState: Ready\tEvents: [INVOKE, SHUTDOWN]\n"},
+		{"subscription to the Telemetry API", lifecycle.TelemetrySubscription{Name: "collector", State: "Subscribed", Types: []string{"platform", "function"}},
+			"TELEMETRY\tName: collector\tState: Subscribed\tTypes: [Platform, Function]\n"},
+		{"subscription to the Logs API", lifecycle.LogsSubscription{Name: "logger", State: "Subscribed", Types: []string{"extension"}},
+			"LOGS\tName: logger\tState: Subscribed\tTypes: [Extension]\n"},
+		{"initStart without a runtime version has no line", lifecycle.InitStart{InitializationType: "on-demand"}, ""},
+		{"logsDropped has no line", lifecycle.LogsDropped{DroppedRecords: 1}, ""},
 		{"runtimeDone has no line", lifecycle.RuntimeDone{RequestID: id}, ""},
 	}
 	for _, test := range tests {
