@@ -332,7 +332,7 @@ func (b *builder) ends(name string) (bars []Bar) {
 			if p.name != name {
 				continue
 			}
-			if bar, ok := b.bar(BarShutdown, "shutdown", p.begin, p.end, d.end); ok {
+			if bar, ok := b.bar(BarShutdown, "shutdown", p.begin, cmp.Or(p.end, d.end), d.end); ok {
 				bar.Failed = p.killed
 				bars = append(bars, bar)
 			}

@@ -21,6 +21,7 @@ type facts struct {
 	status, errorType                    string
 	fatal                                bool
 	billedMs                             int64
+	durationMs                           float64
 
 	tails []tail
 
@@ -129,7 +130,7 @@ func read(in *Input) *facts {
 			f.runtimeStatus, f.runtimeError = r.Status, r.ErrorType
 		case lifecycle.Report:
 			f.report, f.status, f.errorType, f.fatal = at, r.Status, r.ErrorType, r.Fatal
-			f.billedMs = r.Metrics.BilledDurationMs
+			f.billedMs, f.durationMs = r.Metrics.BilledDurationMs, r.Metrics.DurationMs
 		case lifecycle.Phase:
 			f.step(r)
 		}

@@ -88,7 +88,7 @@ type Durations struct {
 	Response Offset `json:"responseMs"` // responseDuration
 	Overhead Offset `json:"overheadMs"` // runtimeOverhead
 	Tail     Offset `json:"tailMs"`     // from the answer to the report
-	Total    Offset `json:"totalMs"`    // from the start to the report: the report's Duration
+	Total    Offset `json:"totalMs"`    // the report's Duration
 	Billed   Offset `json:"billedMs"`
 }
 
@@ -145,8 +145,10 @@ type Bar struct {
 	Start Offset  `json:"startMs"`
 	End   Offset  `json:"endMs"`
 	// Open says that it had not ended; End is then as far as is known.
-	Open   bool   `json:"open,omitempty"`
-	Failed bool   `json:"failed,omitempty"`
+	Open   bool `json:"open,omitempty"`
+	Failed bool `json:"failed,omitempty"`
+	// Blamed says that this is what made the invocation slow.
+	Blamed bool   `json:"blamed,omitempty"`
 	Detail string `json:"detail,omitempty"`
 	Parts  []Bar  `json:"parts,omitempty"`
 }

@@ -40,7 +40,9 @@ func (b *builder) durations() {
 		}
 	}
 	d.Caller = between(b.asked, cmp.Or(b.answered, b.runtimeDone, b.report))
-	d.Total = between(b.start, b.report)
+	if b.durationMs >= 0 && b.durationMs < longest {
+		d.Total = Offset(b.durationMs * 1e6)
+	}
 	d.Tail = between(cmp.Or(b.answered, b.runtimeDone), b.report)
 	d.Billed = Offset(max(0, min(b.billedMs, longest))) * Offset(time.Millisecond)
 }
@@ -97,6 +99,9 @@ func (b *builder) waits() (waits []Wait) {
 		if end.IsZero() {
 			end = b.report // it was waited for until then
 		}
+		if end.IsZero() {
+			return waits // it still is
+		}
 		done = append(done, finish{name: t.name, at: end})
 	}
 	add(b.lastOf("invoke", b.start, done))
@@ -106,54 +111,114 @@ func (b *builder) waits() (waits []Wait) {
 // cause is something that took a part of the caller's time.
 type cause struct {
 	took Offset
-	what string // "the runtime's init took", "the function took"
+	what string // a clause that says so, with the duration
 	slow string // the same in a word or two
 	init bool
+	// The bars that show it: of which lane, and of which kinds.
+	lane  LaneKind
+	party string
+	kinds []BarKind
 }
 
 // causes are the parts of the caller's wait, without overlap.
 func (b *builder) causes() (all []cause) {
-	from := b.offset(b.asked)
-	// took is how much of a time the caller waited for.
-	took := func(begin, end time.Time) Offset {
-		if begin.IsZero() || end.IsZero() {
-			return 0
-		}
-		return max(0, b.offset(end)-max(from, b.offset(begin)))
-	}
 	if d := b.t.Durations.Prepare; d > 0 {
-		all = append(all, cause{took: d, what: "finding or making the environment took", slow: "environment", init: len(b.inits) > 0})
+		all = append(all, cause{took: d, what: "it took " + ms(d) + " to get an environment", slow: "environment",
+			init: len(b.inits) > 0, lane: Platform, kinds: []BarKind{BarPrepare}})
 	}
 	for i := range b.inits {
-		n := &b.inits[i]
-		end := cmp.Or(n.end, b.start, b.end)
-		if n.failed() {
-			all = append(all, cause{took: took(n.begin, end), what: "an init that ended in " + n.status + because(n.errorType) + " took", slow: "init failed", init: true})
-			continue
-		}
-		ready := cmp.Or(n.runtime.ready, end)
-		if n.runtime.started.IsZero() {
-			all = append(all, cause{took: took(n.begin, end), what: "the init took", slow: "init", init: true})
-			continue
-		}
-		gate := b.slowest(n, func(p *partyInit) time.Time { return p.registered }, n.runtime.started)
-		if gate != "" {
-			all = append(all, cause{took: took(n.begin, n.runtime.started), what: fmt.Sprintf("extension %s took until it registered", gate), slow: "init of " + gate, init: true})
-		}
-		all = append(all, cause{took: took(n.runtime.started, ready), what: "the runtime's init took", slow: "runtime init", init: true})
-		if late := b.slowest(n, func(p *partyInit) time.Time { return p.ready }, time.Time{}); late != "" && end.After(ready) {
-			all = append(all, cause{took: took(ready, end), what: fmt.Sprintf("extension %s was ready later than the runtime by", late), slow: "init of " + late, init: true})
-		}
+		all = append(all, b.causesOfInit(&b.inits[i])...)
 	}
-	if done := cmp.Or(b.answered, b.runtimeDone, b.report); !b.start.IsZero() {
-		c := cause{took: took(b.start, cmp.Or(done, b.end)), what: "the function took", slow: "function"}
-		if name, d := b.longestCall(); name != "" && d > c.took/2 {
-			c.what = fmt.Sprintf("%s of it in %s; the function took", ms(d), name)
-			c.slow = name
-		}
+	if b.start.IsZero() {
+		return all
+	}
+	done := cmp.Or(b.answered, b.runtimeDone, b.report, b.end)
+	c := cause{took: b.waited(b.start, done), slow: "function", lane: Runtime, kinds: []BarKind{BarInvoke, BarLatency}}
+	c.what = "the function took " + ms(c.took)
+	if d := b.t.Durations.Response; d > c.took/2 {
+		c.what += ", " + ms(d) + " of it for the body of its answer"
+		c.kinds = []BarKind{BarResponse}
+	} else if name, d := b.longestCall(); name != "" && d > c.took/2 {
+		c.what += ", " + ms(d) + " of it in " + name
+		c.slow, c.lane, c.party, c.kinds = name, Call, name, []BarKind{BarCall}
+	}
+	return append(all, c)
+}
+
+// waited is how much of a time the caller waited for.
+func (b *builder) waited(begin, end time.Time) Offset {
+	if begin.IsZero() || end.IsZero() {
+		return 0
+	}
+	return max(0, b.offset(end)-max(b.offset(b.asked), b.offset(begin)))
+}
+
+// causesOfInit are the parts of an init: until the last extension registered,
+// the runtime's own, and what extensions took longer than the runtime.
+func (b *builder) causesOfInit(n *initFacts) (all []cause) {
+	end := cmp.Or(n.end, b.start, b.end)
+	whole := cause{took: b.waited(n.begin, end), init: true, lane: Platform, kinds: []BarKind{BarInit}, slow: "init"}
+	switch {
+	case n.failed():
+		whole.slow = "failed init"
+		whole.what = fmt.Sprintf("an init that ended in %s%s took %s", n.status, because(n.errorType), ms(whole.took))
+		return []cause{whole}
+	case n.runtime.started.IsZero():
+		whole.what = "the init took " + ms(whole.took)
+		return []cause{whole}
+	}
+	ready := cmp.Or(n.runtime.ready, end)
+	own := cause{took: b.waited(n.runtime.started, ready), slow: "runtime init", init: true, lane: Runtime, kinds: []BarKind{BarInit}}
+	own.what = "the runtime's init took " + ms(own.took)
+	all = append(all, own)
+
+	gate := b.slowest(n, func(p *partyInit) time.Time { return p.registered }, n.runtime.started)
+	late := b.slowest(n, func(p *partyInit) time.Time { return p.ready }, time.Time{})
+	gated, lated := b.waited(n.begin, n.runtime.started), b.waited(ready, end)
+	extension := func(name string) cause {
+		return cause{slow: "init of " + name, init: true, lane: Extension, party: name, kinds: []BarKind{BarInit, BarStarting, BarReadying}}
+	}
+	if gate != "" && gate == late && lated > 0 {
+		c := extension(gate)
+		c.took = gated + lated
+		c.what = fmt.Sprintf("extension %s took %s to register, and was ready %s after the runtime", gate, ms(gated), ms(lated))
+		return append(all, c)
+	}
+	if gate != "" {
+		c := extension(gate)
+		c.took, c.kinds = gated, []BarKind{BarInit, BarStarting}
+		c.what = fmt.Sprintf("extension %s took %s to register", gate, ms(gated))
+		all = append(all, c)
+	}
+	if late != "" && lated > 0 {
+		c := extension(late)
+		c.took, c.kinds = lated, []BarKind{BarInit, BarReadying}
+		c.what = fmt.Sprintf("extension %s was ready %s after the runtime", late, ms(lated))
 		all = append(all, c)
 	}
 	return all
+}
+
+// blame marks the bars that show a cause.
+func (b *builder) blame(lane LaneKind, party string, kinds []BarKind) {
+	for i := range b.t.Lanes {
+		l := &b.t.Lanes[i]
+		if l.Kind != lane || party != "" && clean(l.Name) != party {
+			continue
+		}
+		for j := range l.Bars {
+			bar := &l.Bars[j]
+			if !slices.Contains(kinds, bar.Kind) && !slices.ContainsFunc(bar.Parts, func(p Bar) bool { return slices.Contains(kinds, p.Kind) }) {
+				continue
+			}
+			if len(bar.Parts) == 0 {
+				bar.Blamed = true
+			}
+			for k := range bar.Parts {
+				bar.Parts[k].Blamed = bar.Parts[k].Blamed || slices.Contains(kinds, bar.Parts[k].Kind)
+			}
+		}
+	}
 }
 
 // slowest is the external extension with the latest of a time, not after a
@@ -190,7 +255,7 @@ func (b *builder) longestCall() (name string, d Offset) {
 }
 
 // verdict says in a sentence what made the invocation slow, and in a few
-// words for tables.
+// words for tables; it marks the bars that show it.
 func (b *builder) verdict() (sentence, slow string) {
 	if b.start.IsZero() {
 		return b.verdictOfInit()
@@ -199,26 +264,43 @@ func (b *builder) verdict() (sentence, slow string) {
 	main := slices.MaxFunc(causes, func(x, y cause) int { return cmp.Compare(x.took, y.took) })
 	d := &b.t.Durations
 	slow = main.slow + " " + ms(main.took)
+	party, runtime := b.lastParty()
 	switch {
 	case b.report.IsZero():
-		sentence = "still running after " + ms(b.t.End-b.offset(b.start)) + b.running()
-		slow = "running"
+		return "still running after " + ms(b.t.End-b.offset(b.start)) + b.running(), "running"
 	case b.status == lifecycle.StatusTimeout && b.answered.IsZero():
 		sentence = fmt.Sprintf("timed out after %s: the function had not answered", ms(d.Total))
-		if main.init && b.inits[len(b.inits)-1].end.After(b.asked) {
-			sentence = fmt.Sprintf("timed out: %s %s of the caller's %s", main.what, ms(main.took), ms(d.Caller))
+		if main.init {
+			sentence = fmt.Sprintf("timed out, the caller waited %s: %s", ms(d.Caller), main.what)
 		}
 		slow = "timeout"
 	case b.status == lifecycle.StatusTimeout:
 		sentence = fmt.Sprintf("timed out after %s: %s had not finished; the caller had its answer after %s", ms(d.Total), b.unfinished(), ms(d.Caller))
 		slow = "timeout of " + b.unfinished()
+		b.blameTails(func(t *tail) bool { return t.end.IsZero() })
+		return sentence, slow
 	default:
 		sentence = b.sentence(causes, main)
-		if tail, party := d.Tail, b.lastParty(); tail > d.Caller {
-			slow = party + " " + ms(tail)
+		if d.Tail > d.Caller {
+			slow = party + " " + ms(d.Tail)
+			if runtime {
+				b.blame(Runtime, "", []BarKind{BarOverhead})
+			} else {
+				b.blameTails(func(t *tail) bool { return "extension "+clean(t.name) == party })
+			}
+			return sentence, slow
 		}
 	}
+	b.blame(main.lane, main.party, main.kinds)
 	return sentence, slow
+}
+
+func (b *builder) blameTails(of func(*tail) bool) {
+	for i := range b.tails {
+		if of(&b.tails[i]) {
+			b.blame(Extension, clean(b.tails[i].name), []BarKind{BarTail, BarExtension})
+		}
+	}
 }
 
 // verdictOfInit is for an environment that did not come to an invocation.
@@ -251,19 +333,17 @@ func (b *builder) sentence(causes []cause, main cause) string {
 	}
 	switch {
 	case main.init && b.t.Cold:
-		fmt.Fprintf(&s, "cold start %s: %s %s", ms(cold), main.what, ms(main.took))
+		fmt.Fprintf(&s, "cold start %s: %s", ms(cold), main.what)
 	case cold > 0 && b.t.Cold:
-		fmt.Fprintf(&s, "the caller waited %s: %s %s, after a cold start of %s", ms(d.Caller), main.what, ms(main.took), ms(cold))
-	case main.slow == "function":
+		fmt.Fprintf(&s, "the caller waited %s: %s, after a cold start of %s", ms(d.Caller), main.what, ms(cold))
+	case main.lane == Runtime && len(main.kinds) > 1:
 		fmt.Fprintf(&s, "the caller waited %s for the function", ms(d.Caller))
-		if d.Response > d.Caller/2 {
-			fmt.Fprintf(&s, ", %s of it for the body of the answer", ms(d.Response))
-		}
 	default:
-		fmt.Fprintf(&s, "the caller waited %s: %s %s", ms(d.Caller), main.what, ms(main.took))
+		fmt.Fprintf(&s, "the caller waited %s: %s", ms(d.Caller), main.what)
 	}
 	if d.Tail > tailShown && d.Tail > d.Caller/10 {
-		fmt.Fprintf(&s, "; the environment was busy %s more for %s", ms(d.Tail), b.lastParty())
+		party, _ := b.lastParty()
+		fmt.Fprintf(&s, "; the environment was busy %s more for %s", ms(d.Tail), party)
 	}
 	return s.String()
 }
@@ -272,13 +352,13 @@ func (b *builder) sentence(causes []cause, main cause) string {
 const tailShown = Offset(5 * time.Millisecond)
 
 // lastParty is who was through last: "extension logger", "the runtime".
-func (b *builder) lastParty() string {
+func (b *builder) lastParty() (name string, runtime bool) {
 	for _, w := range b.t.Waits {
 		if w.Phase == "invoke" && !w.Runtime {
-			return "extension " + clean(w.Party)
+			return "extension " + clean(w.Party), false
 		}
 	}
-	return "the runtime"
+	return "the runtime", true
 }
 
 // unfinished is who had not called next when the time was over.
@@ -294,7 +374,8 @@ func (b *builder) unfinished() string {
 	}
 	switch len(names) {
 	case 0:
-		return b.lastParty()
+		name, _ := b.lastParty()
+		return name
 	case 1:
 		return "extension " + names[0]
 	}
