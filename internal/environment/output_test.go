@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,38 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Errorf("%d bytes, ends in %q", len(tail), tail[len(tail)-20:])
 	}
 }
+
+// Records that the Hub makes by itself reach the sink, whoever holds the output
+// in that moment, and none has to wait for the next line.
+func TestRecordsOfTheHub(t *testing.T) {
+	counts := &countingSink{}
+	o := &output{sink: counts, source: &telemetry.Source{}, now: time.Now}
+	const each = 2000
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() {
+			for range each {
+				o.emit(lifecycle.LogsDropped{})
+			}
+		})
+		group.Go(func() {
+			s := &stream{out: o}
+			for range each {
+				s.write([]byte("line\n"))
+			}
+		})
+	}
+	group.Wait()
+	if counts.records != 3*each || counts.lines != 3*each {
+		t.Errorf("%d records and %d lines, want %d of each", counts.records, counts.lines, 3*each)
+	}
+}
+
+// countingSink relies on its caller to be the only one.
+type countingSink struct{ records, lines int }
+
+func (c *countingSink) Record(*telemetry.Source, string, lifecycle.Record) { c.records++ }
+func (c *countingSink) Line(*telemetry.Source, telemetry.Line)             { c.lines++ }
 
 // FuzzLines: however the output is cut into chunks, the lines are those of the
 // whole.

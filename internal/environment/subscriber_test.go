@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,40 +230,58 @@ func (c *collector) read(conn net.Conn) {
 func (c *collector) records(key string) []got {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]got(nil), c.got[key]...)
+	return slices.Clone(c.got[key])
 }
 
-func (c *collector) replies() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]string(nil), c.answers...)
+// replies returns the answers to n subscriptions.
+func (c *collector) replies(t testing.TB, n int) (answers []string) {
+	t.Helper()
+	c.await(t, "answers", func() bool {
+		answers = c.answers
+		return len(answers) >= n
+	})
+	return slices.Clone(answers)
 }
 
-// waitFor returns what a subscription has got once n of its records begin with
-// what is given.
-func (c *collector) waitFor(t testing.TB, key, begin string, n int) []got {
+// await returns when done, which is called with the lock held, says so.
+func (c *collector) await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for {
 		c.mu.Lock()
-		changed := c.changed
+		changed, ok := c.changed, done()
 		c.mu.Unlock()
-		list := c.records(key)
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// waitFor returns what a subscription has got once n of its records begin with
+// what is given.
+func (c *collector) waitFor(t testing.TB, key, begin string, n int) (list []got) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s got\n%s", key, sequence(c.records(key)))
+		}
+	})
+	c.await(t, begin+" for "+key, func() bool {
+		list = c.got[key]
 		count := 0
 		for _, g := range list {
 			if strings.HasPrefix(g.String(), begin) {
 				count++
 			}
 		}
-		if count >= n {
-			return list
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("%s: %d records begin with %q, want %d; got\n%s", key, count, begin, n, sequence(list))
-		}
-	}
+		return count >= n
+	})
+	return slices.Clone(list)
 }
 
 func sequence(list []got) string {

@@ -1,14 +1,20 @@
 package environment
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/firn-run/firn/internal/telemetryapi"
 )
 
 // atOnce freezes without a grace, as the specification has it: what is not
@@ -82,7 +88,7 @@ func TestSubscribersGetColdAndWarm(t *testing.T) {
 		compareSequence(t, list, strings.Replace(initTrio("init"), "Subscribed\n", "Subscribed\nplatform.telemetrySubscription sub Subscribed\n", 1)+good+good)
 		checkTimes(t, list)
 	}
-	if got, want := c.replies(), []string{`200 "OK"`, `200 "OK"`}; !slices.Equal(got, want) {
+	if got, want := c.replies(t, 2), []string{`200 "OK"`, `200 "OK"`}; !slices.Equal(got, want) {
 		t.Errorf("answers %q", got)
 	}
 }
@@ -234,7 +240,7 @@ func TestSchemasAndStreams(t *testing.T) {
 			t.Errorf("%q in\n%s", unwanted, types)
 		}
 	}
-	answers := c.replies()
+	answers := c.replies(t, 2)
 	if len(answers) != 2 || answers[0] != `200 "OK"` || !strings.HasPrefix(answers[1], "4") {
 		t.Errorf("answers %q", answers)
 	}
@@ -258,8 +264,103 @@ func TestLateSubscription(t *testing.T) {
 		`403 {"errorMessage":"Telemetry API subscription is closed","errorType":"Telemetry.SubscriptionClosed"}`,
 		`403 {"errorMessage":"Logs API subscription is closed","errorType":"Logs.SubscriptionClosed"}`,
 	}
-	if got := c.replies(); !slices.Equal(got, want) {
+	if got := c.replies(t, 2); !slices.Equal(got, want) {
 		t.Errorf("answers %q", got)
+	}
+}
+
+// With provisioned concurrency the init's report comes with the first
+// invocation.
+func TestSubscribersOfProvisionedConcurrency(t *testing.T) {
+	c := newCollector(t)
+	w := start(t, subscribed(c, fixture{config: func(cfg *Config) {
+		never(cfg)
+		cfg.InitializationType = "provisioned-concurrency"
+	}}, everything()))
+	w.waitReady()
+	const report = "\nplatform.initReport init success"
+	before := c.waitFor(t, "sub/0", "platform.initRuntimeDone", 1)
+	compareSequence(t, before, strings.TrimSuffix(initTrio("init"), report))
+	w.invoke(command{Print: "hello\n"})
+	w.waitReady()
+	compareSequence(t, c.waitFor(t, "sub/0", "platform.report", 1), initTrio("init")+good)
+}
+
+// firn's own records tell a timeline the rest: what ran when, and when nothing
+// did. Subscribers do not get them.
+func TestPhases(t *testing.T) {
+	c := newCollector(t)
+	frozen := make(chan struct{}, 100)
+	w := startOn(t, freezing{backend(t), frozen}, subscribed(c, fixture{config: atOnce}, everything("platform")))
+	w.waitReady()
+	<-frozen
+	w.invoke(command{})
+	w.waitReady()
+	<-frozen
+	w.Shutdown()
+	<-w.Done()
+	want := `platform.initStart
+(extension started)
+(extension registered)
+(runtime started)
+platform.telemetrySubscription
+(extension ready)
+(runtime ready)
+platform.extension
+platform.initRuntimeDone
+platform.initReport init success
+(frozen)
+(thawed)
+platform.start
+(answered)
+(extension ready)
+platform.runtimeDone success
+platform.report success
+(frozen)
+(thawed)
+(shutdown)
+(sigterm)
+(shutdown event)
+(extension exited)
+(reset)
+(reset done)`
+	var list []string
+	for _, s := range w.log.entries {
+		if !strings.Contains(s, ": ") {
+			list = append(list, s)
+		}
+	}
+	// The runtime and the extension call next in any order.
+	slices.Sort(list)
+	sorted := strings.Split(want, "\n")
+	slices.Sort(sorted)
+	if !slices.Equal(list, sorted) {
+		t.Errorf("got\n%s\n\nwant\n%s", strings.Join(w.log.entries, "\n"), want)
+	}
+	at := func(s string, n int) int {
+		for i, entry := range w.log.entries {
+			if entry == s {
+				if n--; n == 0 {
+					return i
+				}
+			}
+		}
+		t.Fatalf("no %s", s)
+		return 0
+	}
+	for _, pair := range [][2]int{
+		{at("(thawed)", 1), at("platform.start", 1)}, {at("platform.start", 1), at("(answered)", 1)},
+		{at("(answered)", 1), at("platform.runtimeDone success", 1)}, {at("(extension ready)", 2), at("platform.report success", 1)},
+		{at("platform.report success", 1), at("(frozen)", 2)}, {at("(frozen)", 2), at("(thawed)", 2)}, {at("(thawed)", 2), at("(shutdown)", 1)},
+	} {
+		if pair[0] >= pair[1] {
+			t.Errorf("%s comes before %s", w.log.entries[pair[1]], w.log.entries[pair[0]])
+		}
+	}
+	for _, g := range c.records("sub/0") {
+		if !strings.HasPrefix(g.Type, "platform.") {
+			t.Errorf("a subscriber got %s", g.Type)
+		}
 	}
 }
 
@@ -268,8 +369,33 @@ func TestFaultsForSubscribers(t *testing.T) {
 	c := newCollector(t)
 	w := start(t, subscribed(c, fixture{config: func(c *Config) { c.RefuseSubscriptions = true }}, everything()))
 	w.waitReady()
-	if got := c.replies(); len(got) != 1 || !strings.HasPrefix(got[0], "403 ") {
+	if got := c.replies(t, 1); len(got) != 1 || !strings.HasPrefix(got[0], "403 ") {
 		t.Errorf("answers %q", got)
+	}
+}
+
+// A listener that refuses for a while loses nothing, and the function does not
+// notice.
+func TestListenerComesLate(t *testing.T) {
+	c := newCollector(t)
+	var dialled atomic.Int32
+	w := start(t, subscribed(c, fixture{config: func(cfg *Config) {
+		never(cfg)
+		cfg.WrapDial = func(next telemetryapi.Dialer) telemetryapi.Dialer {
+			return func(ctx context.Context, port int) (net.Conn, error) {
+				if dialled.Add(1) < 4 {
+					return nil, syscall.ECONNREFUSED
+				}
+				return next(ctx, port)
+			}
+		}
+	}}, everything()))
+	w.waitReady()
+	w.invoke(command{Print: "hello\n"})
+	w.waitReady()
+	compareSequence(t, c.waitFor(t, "sub/0", "platform.report", 1), initTrio("init")+good)
+	if dialled.Load() < 4 {
+		t.Errorf("dialled %d times", dialled.Load())
 	}
 }
 
