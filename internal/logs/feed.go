@@ -157,44 +157,54 @@ type streamEvents struct {
 	events []logstore.Event
 }
 
+// gathered is what is delivered in one go.
+type gathered struct {
+	streams []*streamEvents
+	byName  map[string]*streamEvents
+	size    int
+}
+
 // gather waits for events that match and takes what comes shortly after them.
 func (d *delivery) gather(ctx context.Context) ([]*streamEvents, error) {
-	var list []*streamEvents
-	byName := map[string]*streamEvents{}
-	size := 0
-	wait, cancel := ctx, context.CancelFunc(func() {})
-	defer func() { cancel() }()
-	for {
-		batch, dropped, err := d.watcher.Next(wait)
-		if dropped > 0 {
-			d.log.Warn("log events were lost to a subscription filter: its function is too slow", "events", dropped)
-		}
-		if err != nil {
-			if len(list) > 0 && ctx.Err() == nil {
-				return list, nil
-			}
+	g := &gathered{byName: map[string]*streamEvents{}}
+	for g.size == 0 {
+		if err := d.next(ctx, g); err != nil {
 			return nil, err
 		}
-		for _, e := range batch.Events {
-			if !d.pattern.Match(string(e.Message)) {
-				continue
-			}
-			one := byName[batch.Stream]
-			if one == nil {
-				one = &streamEvents{stream: batch.Stream}
-				byName[batch.Stream] = one
-				list = append(list, one)
-			}
-			one.events = append(one.events, e)
-			size += len(e.Message) + eventOverhead
-		}
-		if size >= gatherBytes {
-			return list, nil
-		}
-		if size > 0 && wait == ctx {
-			wait, cancel = context.WithTimeout(ctx, feedLinger)
+	}
+	wait, cancel := context.WithTimeout(ctx, feedLinger)
+	defer cancel()
+	for g.size < gatherBytes {
+		if err := d.next(wait, g); err != nil {
+			break // linger is over, or the next wait will tell
 		}
 	}
+	return g.streams, ctx.Err()
+}
+
+// next waits for one batch and takes what matches of it.
+func (d *delivery) next(ctx context.Context, g *gathered) error {
+	batch, dropped, err := d.watcher.Next(ctx)
+	if dropped > 0 {
+		d.log.Warn("log events were lost to a subscription filter: its function is too slow", "events", dropped)
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range batch.Events {
+		if !d.pattern.Match(string(e.Message)) {
+			continue
+		}
+		one := g.byName[batch.Stream]
+		if one == nil {
+			one = &streamEvents{stream: batch.Stream}
+			g.byName[batch.Stream] = one
+			g.streams = append(g.streams, one)
+		}
+		one.events = append(one.events, e)
+		g.size += len(e.Message) + eventOverhead
+	}
+	return nil
 }
 
 // deliverStream delivers events of one stream in as many parts as they need.
