@@ -52,6 +52,7 @@ type deliverer struct {
 	// Guarded by Hub.mu.
 	parked  parked
 	ended   bool
+	last    time.Time // deadline of all I/O, once ended
 	conn    net.Conn
 	limit   time.Duration // of the I/O under way; 0 for none
 	retryAt time.Time
@@ -120,11 +121,9 @@ func (d *deliverer) fullLocked() {
 
 // endLocked ends the deliverer; I/O under way has so much time left.
 func (d *deliverer) endLocked(left time.Duration) {
-	d.ended = true
+	d.ended, d.last = true, time.Now().Add(left)
 	d.cancel()
-	if d.conn != nil {
-		d.conn.SetDeadline(time.Now().Add(left))
-	}
+	d.deadlineLocked()
 	d.wakeLocked()
 }
 
@@ -254,9 +253,6 @@ func (d *deliverer) missed(rec lifecycle.Record) {
 func (d *deliverer) begin(limit time.Duration) {
 	d.hub.mu.Lock()
 	defer d.hub.mu.Unlock()
-	if d.ended {
-		return // endLocked has set the last deadline
-	}
 	d.limit = limit
 	d.deadlineLocked()
 }
@@ -265,7 +261,9 @@ func (d *deliverer) begin(limit time.Duration) {
 // environment it does not run.
 func (d *deliverer) deadlineLocked() {
 	switch {
-	case d.conn == nil || d.limit == 0 || d.ended:
+	case d.conn == nil || d.limit == 0:
+	case d.ended:
+		d.conn.SetDeadline(d.last)
 	case d.hub.paused:
 		d.conn.SetDeadline(time.Time{})
 	default:
