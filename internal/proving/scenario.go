@@ -65,6 +65,9 @@ func (g *ground) play(ctx context.Context, s scenario) error {
 		}
 		p.outcomes = append(p.outcomes, o)
 	}
+	if s.judge == nil && p.answers(0).Result != Pass {
+		return fmt.Errorf("the function fails without any extension, so that nothing can be learnt: %s", p.answers(0).Detail)
+	}
 	// The last invocation's tail ends before the environment does.
 	starts := len(p.outcomes)
 	g.watcher.await(s.name, patience, func(a account) bool { return len(of[lifecycle.Report](a)) >= starts })
