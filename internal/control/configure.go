@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,12 +73,9 @@ func unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
 // unservedConfiguration are those of UpdateFunctionConfiguration, which
 // CreateFunction shares.
 func unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []setting {
-	snapStart, logging := types.SnapStart{}, types.LoggingConfig{}
+	snapStart := types.SnapStart{}
 	if in.SnapStart != nil && in.SnapStart.ApplyOn != types.SnapStartApplyOnNone {
 		snapStart = *in.SnapStart
-	}
-	if in.LoggingConfig != nil && in.LoggingConfig.LogFormat != types.LogFormatText {
-		logging = *in.LoggingConfig
 	}
 	return []setting{
 		{"DeadLetterConfig", in.DeadLetterConfig, ""},
@@ -88,7 +86,6 @@ func unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []settin
 		{"ImageConfig", in.ImageConfig, ""},
 		{"DurableConfig", in.DurableConfig, ""},
 		{"CapacityProviderConfig", in.CapacityProviderConfig, ""},
-		{"LoggingConfig.LogFormat JSON", logging.LogFormat, ""},
 	}
 }
 
@@ -124,9 +121,6 @@ func checkRuntime(r types.Runtime) error {
 func checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
 	if err := refuseSet(unservedConfiguration(in)); err != nil {
 		return err
-	}
-	if l := in.LoggingConfig; l != nil && (l.ApplicationLogLevel != "" || l.SystemLogLevel != "") {
-		return invalid("ApplicationLogLevel and SystemLogLevel can only be configured when LogFormat is JSON.")
 	}
 	return checkRuntime(in.Runtime)
 }
@@ -166,11 +160,11 @@ func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateF
 		cfg.TracingConfig = &types.TracingConfigResponse{Mode: in.TracingConfig.Mode}
 	}
 	if in.LoggingConfig != nil {
-		group := in.LoggingConfig.LogGroup
-		if deref(group) == "" {
-			group = ptr("/aws/lambda/" + *cfg.FunctionName)
+		logging, err := mergeLogging(*cfg.LoggingConfig, in.LoggingConfig)
+		if err != nil {
+			return err
 		}
-		cfg.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: group}
+		cfg.LoggingConfig = logging
 	}
 	if in.Environment != nil {
 		if err := checkVariables(in.Environment.Variables); err != nil {
@@ -182,6 +176,28 @@ func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateF
 		return c.setLayers(ctx, rec, in.Layers)
 	}
 	return nil
+}
+
+// mergeLogging applies a request's LoggingConfig to the one that is set; what it
+// leaves out stays, as recorded from AWS. Levels exist with JSON only: there
+// they are INFO unless set, and they are gone when the format is Text again.
+func mergeLogging(cfg types.LoggingConfig, in *types.LoggingConfig) (*types.LoggingConfig, error) {
+	if deref(in.LogGroup) != "" {
+		cfg.LogGroup = in.LogGroup
+	}
+	if in.LogFormat != "" {
+		cfg.LogFormat = in.LogFormat
+	}
+	if cfg.LogFormat != types.LogFormatJson {
+		if in.ApplicationLogLevel != "" || in.SystemLogLevel != "" {
+			return nil, invalid(`LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "Json" and try again.`)
+		}
+		cfg.ApplicationLogLevel, cfg.SystemLogLevel = "", ""
+		return &cfg, nil
+	}
+	cfg.ApplicationLogLevel = cmp.Or(in.ApplicationLogLevel, cfg.ApplicationLogLevel, types.ApplicationLogLevelInfo)
+	cfg.SystemLogLevel = cmp.Or(in.SystemLogLevel, cfg.SystemLogLevel, types.SystemLogLevelInfo)
+	return &cfg, nil
 }
 
 // setArchitecture accepts the host's own architecture only: functions run

@@ -189,7 +189,15 @@ func TestCreateFunctionErrors(t *testing.T) {
 		{"JSON log", func(in *lambda.CreateFunctionInput) {
 			in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatText, SystemLogLevel: types.SystemLogLevelInfo}
 		},
-			invalid, "ApplicationLogLevel and SystemLogLevel can only be configured when LogFormat is JSON."},
+			invalid, textHasNoLevel},
+		{"bad log level", func(in *lambda.CreateFunctionInput) {
+			in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson, SystemLogLevel: "ERROR"}
+		},
+			validate, "1 validation error detected: Value 'ERROR' at 'loggingConfig.systemLogLevel' failed to satisfy constraint: Member must satisfy enum value set: [DEBUG, INFO, WARN]"},
+		{"bad log group", func(in *lambda.CreateFunctionInput) {
+			in.LoggingConfig = &types.LoggingConfig{LogGroup: aws.String("a b")}
+		},
+			validate, "1 validation error detected: Value 'a b' at 'loggingConfig.logGroup' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\.\\-_/#A-Za-z0-9]+"},
 		{"two architectures", func(in *lambda.CreateFunctionInput) {
 			in.Architectures = []types.Architecture{types.ArchitectureArm64, types.ArchitectureX8664}
 		},
@@ -272,10 +280,7 @@ func TestUnservedSettings(t *testing.T) {
 	})
 	for name, edit := range map[string]func(*lambda.CreateFunctionInput){
 		"PackageType Image": func(in *lambda.CreateFunctionInput) { in.PackageType = types.PackageTypeImage },
-		"LogFormat JSON": func(in *lambda.CreateFunctionInput) {
-			in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormatJson}
-		},
-		"architecture": func(in *lambda.CreateFunctionInput) { in.Architectures = []types.Architecture{otherArchitecture()} },
+		"architecture":      func(in *lambda.CreateFunctionInput) { in.Architectures = []types.Architecture{otherArchitecture()} },
 	} {
 		in := creation("x", hello())
 		edit(in)

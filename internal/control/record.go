@@ -231,7 +231,11 @@ func (c *Control) version(rec *record) *firn.FunctionVersion {
 		Code:               rec.Code,
 		Layers:             layerDigests(rec),
 		TracingActive:      cfg.TracingConfig.Mode == types.TracingModeActive,
-		LogGroup:           *cfg.LoggingConfig.LogGroup,
+		LogFormatJSON:      cfg.LoggingConfig.LogFormat == types.LogFormatJson,
+
+		ApplicationLogLevel: string(cfg.LoggingConfig.ApplicationLogLevel),
+		SystemLogLevel:      string(cfg.LoggingConfig.SystemLogLevel),
+		LogGroup:            *cfg.LoggingConfig.LogGroup,
 	}
 	return v
 }
