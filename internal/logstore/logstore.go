@@ -175,7 +175,7 @@ type Stats struct {
 	Streams       int   // now
 	Groups        int   // now
 	Appended      int64 // events
-	AppendedBytes int64 // of messages
+	AppendedBytes int64 // of them on disk
 	Failed        int64 // events that an append could not store
 	EvictedEvents int64 // gone because of MaxBytes, before they were expired or deleted
 	EvictedBytes  int64
