@@ -47,7 +47,8 @@ func (d *deliverer) send() error {
 			return err
 		}
 		kept := d.client.used
-		if kept && gone(d.conn) {
+		// A TCP listener may close its sending half and read on, as nc does.
+		if kept && !d.set.to.tcp && gone(d.conn) {
 			d.disconnect()
 			continue
 		}

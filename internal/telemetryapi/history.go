@@ -53,17 +53,19 @@ type history struct {
 	items   []happening
 	bytes   int
 	lines   int
+	records int
 	lost    map[streams]loss // beyond the bounds
 	gapping bool             // items has its gap
 }
 
 func (h *history) add(w happening) {
 	if w.rec != nil {
-		if len(h.items)-h.lines >= maxHistoryRecords {
+		if h.records >= maxHistoryRecords {
 			h.lose(&w, 0)
 			return
 		}
 		h.items = append(h.items, w)
+		h.records++
 		return
 	}
 	n := len(w.line.Text)
