@@ -341,7 +341,9 @@ func laneFigures(l *Lane, end Offset) string {
 		parts = append(parts, text)
 	}
 	text := strings.Join(parts, " · ")
-	if slices.ContainsFunc(l.Bars, func(b Bar) bool { return b.Blamed || slices.ContainsFunc(b.Parts, func(p Bar) bool { return p.Blamed }) }) {
+	if slices.ContainsFunc(l.Bars, func(b Bar) bool {
+		return b.Blamed || slices.ContainsFunc(b.Parts, func(p Bar) bool { return p.Blamed })
+	}) {
 		return "◀ " + text
 	}
 	return text

@@ -252,3 +252,14 @@ type Attribute struct {
 	Key   string
 	Value any
 }
+
+// Began is when the request came, as far as that is known: the first of
+// received and start.
+func (t *Timeline) Began() time.Time {
+	for _, m := range t.Marks {
+		if m.Kind == MarkReceived || m.Kind == MarkStart {
+			return t.Begin.Add(time.Duration(m.At))
+		}
+	}
+	return t.Begin
+}
