@@ -7,6 +7,7 @@ import (
 	"archive/zip"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
+
+// update rewrites what scripts compare with, to be read as a diff.
+var update = flag.Bool("update", false, "rewrite the expectations of scripts")
 
 // programs are the binaries that scripts use, built once.
 type programs struct {
@@ -30,6 +34,7 @@ func TestScripts(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir:                 "testdata",
 				RequireExplicitExec: true,
+				UpdateScripts:       *update,
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("PATH", built.dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("BIN", built.dir)
@@ -61,7 +66,7 @@ func build(t *testing.T) programs {
 		"firn": "../cmd/firn", "firn-init": "../cmd/firn-init", "actor": "../internal/servertest/actor", "lambdago": "../internal/servertest/lambdago",
 		"hello": "../examples/hello", "logger": "../examples/logger", "telemetry": "../examples/telemetry", "subscriber": "../internal/servertest/subscriber",
 	} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, out), pkg)
+		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, out), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if msg, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("go build %s: %v\n%s", pkg, err, msg)

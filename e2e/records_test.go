@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,13 +15,15 @@ import (
 // extension PARTY wrote to its log, found in firn's live view in FILE, one a
 // line, with what differs from run to run replaced: request ids by r1, r2, ...
 // in the order of their appearance, times by T, durations by D, sizes of
-// memory by M, trace identities by X, and names of log streams by S.
+// memory by M, trace identities by X, and names of log streams by S. Extensions
+// start side by side, so that neighbouring subscriptions are sorted.
 func cmdRecords(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: records FILE PARTY")
 	}
 	mark := "│ [" + args[1] + "] "
 	n := normaliser{ids: map[string]string{}}
+	var lines []string
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		_, text, ok := strings.Cut(line, mark)
 		if !ok {
@@ -34,7 +37,18 @@ func cmdRecords(ts *testscript.TestScript, _ bool, args []string) {
 		if err != nil {
 			ts.Fatalf("%v in %s", err, text)
 		}
-		fmt.Fprintln(ts.Stdout(), out)
+		lines = append(lines, out)
+	}
+	for i := 0; i < len(lines); {
+		n := slices.IndexFunc(lines[i:], func(line string) bool { return !strings.Contains(line, "Subscription ") })
+		if n < 0 {
+			n = len(lines) - i
+		}
+		slices.Sort(lines[i : i+n])
+		i += n + 1
+	}
+	for _, line := range lines {
+		fmt.Fprintln(ts.Stdout(), line)
 	}
 }
 

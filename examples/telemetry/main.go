@@ -60,7 +60,7 @@ func (e *extension) run() error {
 	receiver := &http.Server{Handler: http.HandlerFunc(e.receive)}
 	go receiver.Serve(listener)
 	if err := e.subscribe(); err != nil {
-		return err
+		log.Println(err) // the function is worth more than its telemetry
 	}
 	for {
 		event, err := e.next()

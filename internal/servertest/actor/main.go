@@ -77,7 +77,9 @@ func runtime() {
 			os.Exit(0)
 		}()
 	}
-	fmt.Println("runtime initializing")
+	if !handlerMode("quiet") {
+		fmt.Println("runtime initializing")
+	}
 	switch {
 	case handlerMode("init-exit"):
 		os.Exit(3)
