@@ -18,6 +18,7 @@ import (
 // errorShape says how an exception looks on the wire.
 type errorShape struct {
 	name    string
+	modeled bool   // by the service, not common to all
 	id      string // with the namespace of the model, where it has one
 	status  int
 	message string // name of the member: "Message" or "message"
@@ -56,7 +57,7 @@ func commonErrors() map[firn.Kind]commonError {
 		firn.UnrecognizedClient:    {403, 400, 403, "InvalidClientTokenId"},
 		firn.ExpiredToken:          {403, 400, 403, "ExpiredToken"},
 		firn.UnknownOperation:      {404, 400, 400, "InvalidAction"},
-		firn.NotImplemented:        {501, 501, 501, "NotImplemented"},
+		firn.NotImplemented:        {501, 501, 501, "NotImplementedException"},
 		firn.RequestEntityTooLarge: {413, 413, 413, "RequestEntityTooLarge"},
 		firn.ServiceUnavailable:    {503, 503, 503, "ServiceUnavailable"},
 		missingAction:              {400, 400, 400, "MissingAction"},
@@ -107,7 +108,7 @@ func modeledError(s *smithy.Schema) (shape errorShape, ok bool) {
 	if !ok {
 		return shape, false
 	}
-	shape = errorShape{name: s.ID().Name, id: s.ID().Namespace + "#" + s.ID().Name, status: http.StatusBadRequest, message: "Message", code: s.ID().Name}
+	shape = errorShape{name: s.ID().Name, modeled: true, id: s.ID().Namespace + "#" + s.ID().Name, status: http.StatusBadRequest, message: "Message", code: s.ID().Name}
 	if fault.Type == "server" {
 		shape.status = http.StatusInternalServerError
 	}
@@ -154,7 +155,7 @@ func (m *Mux) WriteError(w http.ResponseWriter, r *Request, err error) {
 	if f.fault.RetryAfterSeconds > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.fault.RetryAfterSeconds))
 	}
-	if m.service.QueryCompatible && r.protocol != model.Query && r.HTTP.Header.Get("X-Amzn-Query-Mode") == "true" {
+	if m.service.QueryCompatible && f.shape.modeled && r.protocol != model.Query && r.HTTP.Header.Get("X-Amzn-Query-Mode") == "true" {
 		h.Set("X-Amzn-Query-Error", f.shape.code+";"+f.side())
 	}
 	status := f.shape.status
