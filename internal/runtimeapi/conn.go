@@ -18,7 +18,7 @@ type conn struct {
 	server  *Server
 	conn    net.Conn
 	done    chan struct{} // closed when the goroutine is about to end
-	expires atomic.Bool   // a write deadline is set
+	expires atomic.Uint64 // the call whose reply has a write deadline; 0 for none
 	since   atomic.Uint64 // order in which it became idle; 0 during a request
 
 	// What follows belongs to the connection's goroutine.
@@ -213,7 +213,9 @@ func (c *conn) abandon() {
 
 // writeLocked writes; an error shows at the next read.
 func (c *conn) writeLocked(p ...[]byte) {
-	if c.expires.CompareAndSwap(true, false) {
+	// The deadline is of one call: it holds if it came before the writing, and
+	// must not outlive it.
+	if call := c.expires.Load(); call != 0 && lifecycle.Call(call) != c.pending && c.expires.CompareAndSwap(call, 0) {
 		_ = c.conn.SetWriteDeadline(time.Time{}) // fails on a closed connection only
 	}
 	var err error

@@ -62,8 +62,8 @@ func (s *Server) Expire(call lifecycle.Call) {
 	if c == nil {
 		return
 	}
-	c.expires.Store(true)
 	_ = c.conn.SetWriteDeadline(time.Now().Add(expireAfter)) // fails on a closed connection only
+	c.expires.Store(uint64(call))                            // after it, so that whoever clears it finds it set
 }
 
 // reply answers a call with headers (complete lines) and a JSON body.

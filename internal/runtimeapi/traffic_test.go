@@ -324,25 +324,61 @@ func TestManyConnections(t *testing.T) {
 
 // A reply to a peer that does not read is given up once it is of no use.
 func TestExpire(t *testing.T) {
+	for _, before := range []bool{true, false} { // the writing began
+		t.Run(fmt.Sprintf("before=%v", before), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			c := r.dial()
+			io.WriteString(c, nextRequest)
+			call := <-r.parked
+			if before {
+				r.server.Expire(call)
+			}
+			payload := bytes.Repeat([]byte("x"), 32<<20)
+			written := make(chan struct{})
+			go func() {
+				r.server.Reply(lifecycle.DeliverInvoke{Call: call}, &Event{Payload: payload})
+				close(written)
+			}()
+			if !before {
+				select {
+				case <-written:
+					t.Fatal("the kernel took it all")
+				case <-time.After(100 * time.Millisecond):
+				}
+				r.server.Expire(call)
+			}
+			select {
+			case <-written:
+			case <-time.After(5 * time.Second):
+				t.Fatal("still writing")
+			}
+		})
+	}
+}
+
+// The deadline of one reply is not that of the next on the same connection.
+func TestExpiredInTime(t *testing.T) {
 	r := newRig(t)
 	c := r.dial()
-	io.WriteString(c, nextRequest)
-	call := <-r.parked
-	written := make(chan struct{})
-	go func() {
-		r.server.Reply(lifecycle.DeliverInvoke{Call: call}, &Event{Payload: bytes.Repeat([]byte("x"), 32<<20)})
-		close(written)
-	}()
-	select {
-	case <-written:
-		t.Fatal("the kernel took it all")
-	case <-time.After(100 * time.Millisecond):
-	}
-	r.server.Expire(call)
-	select {
-	case <-written:
-	case <-time.After(5 * time.Second):
-		t.Fatal("still writing")
+	in := bufio.NewReader(c)
+	for range 2 {
+		io.WriteString(c, nextRequest)
+		call := <-r.parked
+		r.server.Expire(call)
+		r.server.Reply(lifecycle.DeliverInvoke{Call: call}, &Event{Payload: []byte("x")})
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		<-time.After(expireAfter + 50*time.Millisecond)
+		io.WriteString(c, nextRequest)
+		r.server.Reply(lifecycle.DeliverInvoke{Call: <-r.parked}, &Event{Payload: []byte("y")})
+		if resp, err = http.ReadResponse(in, nil); err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
 	}
 }
 
