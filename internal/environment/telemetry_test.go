@@ -168,14 +168,16 @@ platform.report success`},
 func TestFreezeHoldsTheReportBack(t *testing.T) {
 	c := newCollector(t)
 	frozen := make(chan struct{}, 100)
-	w := startOn(t, freezing{backend(t), frozen}, subscribed(c, fixture{config: atOnce}, everything()))
+	plan := everything()
+	plan.Buffering = map[string]int{"timeoutMs": 200} // longer than an invocation takes
+	w := startOn(t, freezing{backend(t), frozen}, subscribed(c, fixture{config: atOnce}, plan))
 	w.waitReady()
 	<-frozen
 	for i := range 3 {
 		w.invoke(command{Print: "hello\n"})
 		w.waitReady()
 		<-frozen
-		time.Sleep(60 * time.Millisecond) // archtest:sleep more than the subscriber's buffering; nothing must come
+		time.Sleep(300 * time.Millisecond) // archtest:sleep more than the subscriber's buffering; nothing must come
 		if n := strings.Count(sequence(c.records("sub/0")), "platform.report"); n > i {
 			t.Errorf("%d reports after invocation %d, before the next one", n, i+1)
 		}
