@@ -15,9 +15,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/server"
 	"github.com/firn-run/firn/internal/telemetry"
+	"github.com/firn-run/firn/internal/telemetry/otlp"
 )
 
 // upFlags are the flags of `firn up`.
@@ -26,7 +28,10 @@ type upFlags struct {
 	auth      string
 	network   string
 	logFormat string
-	quiet     bool
+	logMB     int64
+
+	otlpHeaders string
+	quiet       bool
 }
 
 func newUp() *cobra.Command {
@@ -54,6 +59,10 @@ func newUp() *cobra.Command {
 	flags.DurationVar(&f.cfg.IdleTimeout, "idle-timeout", 10*time.Minute, "end an environment that was not used for so long")
 	flags.DurationVar(&f.cfg.FreezeGrace, "freeze-grace", server.DefaultFreezeGrace, "freeze an idle environment after so long")
 	flags.DurationVar(&f.cfg.DrainTimeout, "drain-timeout", 30*time.Second, "how long invocations in flight may take to finish at the end")
+	flags.Int64Var(&f.logMB, "logs-max-mb", 2048, "most that the log store may hold on disk, in MB; the oldest goes first")
+	flags.StringVar(&f.cfg.MetricsListen, "metrics-listen", "", "address, HOST:PORT, that serves /metrics to everybody (default: the API's, to this host only)")
+	flags.StringVar(&f.cfg.OTLPEndpoint, "otlp-endpoint", os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "base URL of an OpenTelemetry collector (OTLP over HTTP) for the spans of sampled traces")
+	flags.StringVar(&f.otlpHeaders, "otlp-headers", os.Getenv("OTEL_EXPORTER_OTLP_HEADERS"), "headers for the collector, key=value,key=value")
 	flags.StringVar(&f.logFormat, "log-format", "text", "live view: text or json")
 	flags.BoolVar(&f.quiet, "quiet", false, "no live view")
 	return cmd
@@ -67,6 +76,10 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 	}
 	f.cfg.Auth = server.Auth(f.auth)
 	f.cfg.Network = sandbox.Network(f.network)
+	f.cfg.LogBytes, f.cfg.Version = f.logMB*firn.MiB, version
+	if f.cfg.OTLPHeaders, err = otlp.ParseHeaders(f.otlpHeaders); err != nil {
+		return fmt.Errorf("--otlp-headers: %w", err)
+	}
 	f.cfg.Logger = newLogger(cmd.ErrOrStderr(), style)
 	if !f.quiet {
 		live := telemetry.NewLive(out, style)

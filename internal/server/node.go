@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/firn-run/firn"
@@ -20,16 +21,23 @@ import (
 	"github.com/firn-run/firn/internal/image"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/keyring"
+	"github.com/firn-run/firn/internal/logs"
 	"github.com/firn-run/firn/internal/runtimeapi"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/state"
+	"github.com/firn-run/firn/internal/telemetry"
+	"github.com/firn-run/firn/internal/trace"
 )
 
 // node holds the parts that serve needs again.
 type node struct {
 	control *control.Control
+	logs    *logs.Service
 	fleet   *fleet.Fleet
 	handler http.Handler
+	metrics http.Handler // for scrapes
+	// background is what runs while the node serves.
+	background []func(context.Context) error
 }
 
 // assemble makes every part, lowest first; undo ends them in reverse.
@@ -67,7 +75,11 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	}
 	undo.add("sandboxes", backend.Close)
 
-	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers)}
+	seen, err := s.observe(dir, undo)
+	if err != nil {
+		return nil, err
+	}
+	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers), sink: seen.sink, segments: seen.traces.Segments}
 	flt := fleet.New(fleet.Config{
 		Start: maker.start, Roots: images,
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
@@ -85,26 +97,62 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		Region: cfg.Region, Account: cfg.Account, Architecture: hostArchitecture(),
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,
 	})
-	ctl.SetInvoker(invoke.New(invoke.Config{Resolver: ctl, Fleet: flt, Now: cfg.Now}))
-	return &node{control: ctl, fleet: flt, handler: s.routes(ctl, keys)}, nil
+	invoker := invoke.New(invoke.Config{
+		Resolver: ctl, Fleet: flt, Now: cfg.Now,
+		Throttled: seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,
+	})
+	ctl.SetInvoker(invoker)
+	n := &node{control: ctl, fleet: flt}
+	n.logs = logs.New(logs.Config{
+		Store: seen.lines, State: store, Functions: functions{ctl, invoker}, Logger: cfg.Logger.With("component", "logs"),
+		Region: cfg.Region, Account: cfg.Account, Now: cfg.Now,
+	})
+	n.metrics = s.exposition(seen, n)
+	n.background = []func(context.Context) error{ctl.Run, n.logs.Run, seen.metrics.Run}
+	n.handler = s.routes(n, seen, keys)
+	return n, nil
 }
 
-// routes is what the listener serves.
-func (s *Server) routes(ctl *control.Control, keys *keyring.Keyring) http.Handler {
-	root := firn.Identity{ARN: "arn:aws:iam::" + s.cfg.Account + ":root", Account: s.cfg.Account, Root: true}
-	wire := awswire.Config{Logger: s.cfg.Logger.With("component", "api"), Anonymous: root, Now: s.cfg.Now}
-	if s.cfg.Auth == AuthSigV4 {
-		wire.Auth = awswire.NewAuthenticator(awswire.AuthConfig{Credentials: keys, Region: s.cfg.Region, Service: "lambda", Now: s.cfg.Now})
-	}
-	api := awswire.New(wire)
-	ctl.Mount(api)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.URL.Path) > len(control.LocationPath) && r.URL.Path[:len(control.LocationPath)] == control.LocationPath && r.Method == http.MethodGet {
-			ctl.ServeLocation(w, r)
-			return
-		}
-		api.ServeHTTP(w, r)
+// routes is what the listener serves: the APIs of AWS, and firn's own.
+func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.Handler {
+	lambda := awswire.New(s.wire("lambda", keys))
+	n.control.Mount(lambda)
+	lines := awswire.NewService(s.wire("logs", keys), awswire.CloudWatchLogs())
+	n.logs.Mount(lines)
+	measures := awswire.NewService(s.wire("monitoring", keys), awswire.CloudWatch())
+	seen.metrics.Mount(measures)
+	api := awswire.FrontDoor(lambda, lines, measures)
+	serveTraces := seen.traces.Handler()
+	traces := awswire.Authenticated(s.wire("lambda", keys), func(w http.ResponseWriter, r *awswire.Request) error {
+		serveTraces.ServeHTTP(w, r.HTTP)
+		return nil
 	})
+	scrapes := local(n.metrics)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		get := r.Method == http.MethodGet
+		switch path := r.URL.Path; {
+		case get && len(path) > len(control.LocationPath) && strings.HasPrefix(path, control.LocationPath):
+			n.control.ServeLocation(w, r)
+		case get && path == scrapePath && s.cfg.MetricsListen == "":
+			scrapes.ServeHTTP(w, r)
+		case path == trace.Path || strings.HasPrefix(path, trace.Path+"/"):
+			traces.ServeHTTP(w, r)
+		default:
+			api.ServeHTTP(w, r)
+		}
+	})
+}
+
+// wire is what the API of a service needs, by its name in signatures.
+func (s *Server) wire(service string, keys *keyring.Keyring) awswire.Config {
+	cfg := awswire.Config{
+		Logger: s.cfg.Logger.With("component", "api", "service", service), Now: s.cfg.Now,
+		Anonymous: firn.Identity{ARN: "arn:aws:iam::" + s.cfg.Account + ":root", Account: s.cfg.Account, Root: true},
+	}
+	if s.cfg.Auth == AuthSigV4 {
+		cfg.Auth = awswire.NewAuthenticator(awswire.AuthConfig{Credentials: keys, Region: s.cfg.Region, Service: service, Now: s.cfg.Now})
+	}
+	return cfg
 }
 
 // credentialsValid is how long an environment's credentials are: longer than
@@ -117,6 +165,9 @@ type maker struct {
 	backend sandbox.Backend
 	keys    *keyring.Keyring
 	buffers *runtimeapi.Buffers
+	sink    telemetry.Sink
+	// segments takes what functions send to the X-Ray daemon.
+	segments func(*telemetry.Source, []byte)
 }
 
 func (m *maker) start(ctx context.Context, cfg environment.Config) (*environment.Environment, error) {
@@ -128,7 +179,8 @@ func (m *maker) start(ctx context.Context, cfg environment.Config) (*environment
 	cfg.Backend = m.backend
 	cfg.Network = m.cfg.Network
 	cfg.Credentials = environment.Credentials{AccessKeyID: creds.AccessKeyID, SecretAccessKey: creds.SecretAccessKey, SessionToken: creds.SessionToken}
-	cfg.Sink = m.cfg.Sink
+	cfg.Sink = m.sink
+	cfg.Segments = m.segments
 	cfg.Logger = m.cfg.Logger.With("component", "environment", "environment", cfg.ID, "function", cfg.Version.Name)
 	cfg.FreezeGrace = m.cfg.FreezeGrace
 	cfg.Buffers = m.buffers

@@ -24,6 +24,7 @@ import (
 	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/environment"
 	"github.com/firn-run/firn/internal/keyring"
+	"github.com/firn-run/firn/internal/logs"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/telemetry"
 )
@@ -62,12 +63,26 @@ type Config struct {
 	// Run's context has ended; default 30 seconds.
 	DrainTimeout time.Duration
 
-	Sink   telemetry.Sink // what environments say, besides the log; default nowhere
+	Sink telemetry.Sink // what environments say, besides the log; default nowhere
+	// LogBytes bounds the log store on disk; default 2 GiB.
+	LogBytes int64
+	// MetricsListen is an address, HOST:PORT, at which /metrics is served to
+	// everybody; "" serves it at Listen, to this host only.
+	MetricsListen string
+	// OTLPEndpoint is the base URL of an OpenTelemetry collector that gets the
+	// spans of sampled traces by OTLP over HTTP; "" exports none. OTLPHeaders
+	// go with each request.
+	OTLPEndpoint string
+	OTLPHeaders  map[string]string
+	// Permit decides what execution roles may do with logs; nil allows all.
+	Permit  logs.Permit
+	Version string // of the program, for the metrics
+
 	// Environment may change the configuration of each environment before it
 	// starts: faults, for test benches. Default: nobody does.
 	Environment func(*environment.Config)
-	Logger *slog.Logger   // default discards
-	Now    func() time.Time
+	Logger      *slog.Logger // default discards
+	Now         func() time.Time
 }
 
 // Defaults of Config.
@@ -191,10 +206,21 @@ func (s *Server) Run(ctx context.Context) error {
 	listener := limitListener(inner, maxConnections)
 	undo.add("listener", func() error { return ignoreClosed(listener.Close()) })
 	s.addr = listener.Addr().String()
+	if s.cfg.MetricsListen != "" {
+		scrapes, err := net.Listen("tcp", s.cfg.MetricsListen)
+		if err != nil {
+			return fmt.Errorf("listen for scrapes of metrics: %w", err)
+		}
+		undo.add("metrics listener", func() error { return ignoreClosed(scrapes.Close()) })
+		node.background = append(node.background, func(ctx context.Context) error { return s.serveScrapes(ctx, scrapes, node.metrics) })
+	}
 	if err := s.publishEndpoint(&undo); err != nil {
 		return err
 	}
 	if err := node.control.Load(ctx); err != nil {
+		return err
+	}
+	if err := node.logs.Load(ctx); err != nil {
 		return err
 	}
 	node.control.Sweep(ctx)
@@ -212,7 +238,9 @@ func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) erro
 	group, working := errgroup.WithContext(context.WithoutCancel(ctx))
 	background, stop := context.WithCancel(working)
 	defer stop()
-	group.Go(func() error { return n.control.Run(background) })
+	for _, run := range n.background {
+		group.Go(func() error { return run(background) })
+	}
 	group.Go(func() error {
 		if err := front.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
