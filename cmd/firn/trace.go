@@ -205,8 +205,8 @@ func (f *traceFlags) one(cmd *cobra.Command, node *traceClient, id string) error
 		return indented(out, t)
 	}
 	opts := timeline.TextOptions{Width: 100, Local: time.Local}
-	if file, ok := out.(*os.File); ok && isTerminal(out) {
-		opts.Colour = os.Getenv("NO_COLOR") == ""
+	opts.Colour = isTerminal(out)
+	if file, ok := out.(*os.File); ok {
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 			opts.Width = width
 		}
@@ -315,14 +315,10 @@ func (c *traceClient) get(ctx context.Context, path string, into any) error {
 // refusal says what a status means here.
 func (c *traceClient) refusal(status int, body []byte) error {
 	var problem struct {
-		Message string `json:"message"`
-		Upper   string `json:"Message"` // of the API's own errors
+		Message string `json:"message"` // or Message, of the API's own errors
 	}
 	_ = json.Unmarshal(body, &problem) // without one the status says enough
 	message := onOneLine(problem.Message)
-	if message == "" {
-		message = onOneLine(problem.Upper)
-	}
 	if message == "" {
 		message = http.StatusText(status)
 	}

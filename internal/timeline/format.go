@@ -69,3 +69,6 @@ func ms3(v float64) string {
 	}
 	return s
 }
+
+// String writes a duration for people.
+func (o Offset) String() string { return ms(o) }
