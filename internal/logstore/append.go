@@ -24,9 +24,11 @@ func (s *Store) Append(b Batch, m Mode) error {
 		c = s.commitLocked()
 	}
 	s.wmu.Unlock()
-	s.count.failed.Add(int64(len(b.Events) - stored))
 	switch {
+	case errors.Is(err, ErrNoGroup), errors.Is(err, ErrNoStream):
+		return err
 	case err != nil:
+		s.count.failed.Add(int64(len(b.Events) - stored))
 		return wrapFull(err)
 	case m.Durable:
 		return s.wait(c)
