@@ -43,6 +43,7 @@ const segment = "{\"format\":\"json\",\"version\":1}\n{\"name\":\"s\"}"
 // What a sampled invocation sends to the X-Ray daemon is handed on, the first
 // one's too, whether or not it finds the environment frozen.
 func TestSegments(t *testing.T) {
+	t.Parallel()
 	got, config := segments()
 	w := start(t, fixture{config: config})
 	w.waitReady()
@@ -58,6 +59,7 @@ func TestSegments(t *testing.T) {
 
 // Functions with active tracing may send from their init on.
 func TestSegmentsOfActiveTracing(t *testing.T) {
+	t.Parallel()
 	got, config := segments()
 	w := start(t, fixture{vars: map[string]string{"INIT": "xray"}, config: func(c *Config) {
 		config(c)
@@ -92,6 +94,7 @@ func (u undaemonedBox) Daemon(context.Context) (net.PacketConn, error) {
 // Only sampled requests open the daemon, once, and its lack costs nobody
 // anything.
 func TestSegmentsAreOptional(t *testing.T) {
+	t.Parallel()
 	_, config := segments()
 	back := undaemoned{backend(t), make(chan struct{}, 16)}
 	w := startOn(t, back, fixture{config: config})
@@ -114,6 +117,7 @@ func TestSegmentsAreOptional(t *testing.T) {
 
 // The variables say where the daemon is; an extension does not get them.
 func TestDaemonVariables(t *testing.T) {
+	t.Parallel()
 	w := start(t, fixture{})
 	host, port, err := net.SplitHostPort(w.box.DaemonAddr())
 	must(err)
@@ -132,6 +136,7 @@ func TestDaemonVariables(t *testing.T) {
 
 // The format of the log is told to the runtime, and to those who write it.
 func TestLogFormatVariables(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		change func(*firn.FunctionVersion)
 		want   []string

@@ -51,6 +51,7 @@ func managedFixture(sink telemetry.Sink) fixture {
 // A managed runtime's log comes in frames: line feeds stay in a message, which
 // has its level and time.
 func TestFramedLog(t *testing.T) {
+	t.Parallel()
 	sink := &fullLines{}
 	w := start(t, managedFixture(sink))
 	w.waitReady()
@@ -78,6 +79,7 @@ func TestFramedLog(t *testing.T) {
 // The framed pipe is part of what precedes runtimeDone and is in the tail, and
 // plain output goes on beside it.
 func TestFramedLogInOrder(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	f := managedFixture(nil)
 	managed := f.config
@@ -110,6 +112,7 @@ func TestFramedLogInOrder(t *testing.T) {
 // Whatever comes by the descriptor, the environment goes on; what is no frame
 // is taken for lines.
 func TestFramedGarbage(t *testing.T) {
+	t.Parallel()
 	sink := &fullLines{}
 	w := start(t, managedFixture(sink))
 	w.waitReady()
@@ -142,6 +145,7 @@ func TestFramedGarbage(t *testing.T) {
 // A runtime that the function brings along has no such descriptor, and no
 // extension has.
 func TestNoFramedLog(t *testing.T) {
+	t.Parallel()
 	w := start(t, fixture{})
 	if slices.ContainsFunc(w.runtimeVariables(), func(kv string) bool { return strings.HasPrefix(kv, "_LAMBDA_TELEMETRY") }) {
 		t.Error("a custom runtime is told of it")

@@ -74,6 +74,7 @@ platform.report success`
 // The records of a cold and of a warm invocation, over HTTP and TCP, to two
 // listeners of one extension.
 func TestSubscribersGetColdAndWarm(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	overTCP := everything()
 	overTCP.TCP = true
@@ -166,6 +167,7 @@ platform.report success`},
 // With the freeze at the end of an invocation, its report waits for the next
 // one, and the last one's for the shutdown.
 func TestFreezeHoldsTheReportBack(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	frozen := make(chan struct{}, 100)
 	plan := everything()
@@ -191,6 +193,7 @@ func TestFreezeHoldsTheReportBack(t *testing.T) {
 // Everything that a function writes before it answers comes before its
 // runtimeDone, and bears its number, however much it is.
 func TestLinesPrecedeRuntimeDone(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := start(t, subscribed(c, fixture{config: never}, everything()))
 	w.waitReady()
@@ -223,6 +226,7 @@ func TestLinesPrecedeRuntimeDone(t *testing.T) {
 // The schemas have their own records; both kinds of output, and the exclusion
 // of the two APIs.
 func TestSchemasAndStreams(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	old := subscriptionPlan{API: "logs", Types: []string{"platform", "function", "extension"}, Buffering: map[string]int{"timeoutMs": 25}}
 	wrong := everything()
@@ -253,6 +257,7 @@ func TestSchemasAndStreams(t *testing.T) {
 
 // A subscription in an invocation comes too late, for either API.
 func TestLateSubscription(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	late := everything()
 	late.Late = true
@@ -274,6 +279,7 @@ func TestLateSubscription(t *testing.T) {
 // With provisioned concurrency the init's report comes with the first
 // invocation.
 func TestSubscribersOfProvisionedConcurrency(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := start(t, subscribed(c, fixture{config: func(cfg *Config) {
 		never(cfg)
@@ -291,6 +297,7 @@ func TestSubscribersOfProvisionedConcurrency(t *testing.T) {
 // firn's own records tell a timeline the rest: what ran when, and when nothing
 // did. Subscribers do not get them.
 func TestPhases(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	frozen := make(chan struct{}, 100)
 	w := startOn(t, freezing{backend(t), frozen}, subscribed(c, fixture{config: atOnce}, everything("platform")))
@@ -368,6 +375,7 @@ platform.report success
 
 // The test bench can refuse subscriptions, and put itself in the way.
 func TestFaultsForSubscribers(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := start(t, subscribed(c, fixture{config: func(c *Config) { c.RefuseSubscriptions = true }}, everything()))
 	w.waitReady()
@@ -379,6 +387,7 @@ func TestFaultsForSubscribers(t *testing.T) {
 // A listener that refuses for a while loses nothing, and the function does not
 // notice.
 func TestListenerComesLate(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	var dialled atomic.Int32
 	w := start(t, subscribed(c, fixture{config: func(cfg *Config) {
@@ -403,6 +412,7 @@ func TestListenerComesLate(t *testing.T) {
 
 // Records carry the identity of the invocation and its numbers.
 func TestRecordsOfAnInvocation(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	w := start(t, subscribed(c, fixture{config: never}, everything("platform")))
 	w.waitReady()
