@@ -381,22 +381,12 @@ func (db *DB) Close() error {
 	}
 	db.closed = true
 	db.mu.Unlock()
-	err := db.syncJournal()
+	err := db.journal.sync()
 	db.journal.syncing.Lock()
 	defer db.journal.syncing.Unlock()
 	err = errors.Join(err, db.journal.file.Close())
 	db.closeBlocks()
 	return err
-}
-
-// syncJournal writes what is queued.
-func (db *DB) syncJournal() error {
-	db.journal.syncing.Lock()
-	defer db.journal.syncing.Unlock()
-	db.journal.mu.Lock()
-	last := db.journal.last
-	db.journal.mu.Unlock()
-	return db.journal.syncLocked(last)
 }
 
 func (db *DB) closeBlocks() {

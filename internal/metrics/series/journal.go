@@ -35,10 +35,15 @@ type journal struct {
 	mu     sync.Mutex
 	buf    []byte // frames not yet written
 	spare  []byte // the buffer that was written last
-	last   uint64 // number of the last frame in buf
-	synced uint64 // of the last frame on the disk
-	lost   uint64 // of the last frame that could not be written for lack of room
+	group  *group // of the frames in buf; nil when there are none
 	broken error
+}
+
+// group is frames that are written together; its members are guarded by
+// syncing.
+type group struct {
+	done bool
+	err  error
 }
 
 func appendFrame(b, payload []byte) []byte {
@@ -47,60 +52,70 @@ func appendFrame(b, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// append queues a frame and returns its number for wait.
-func (j *journal) append(payload []byte) uint64 {
+// append queues a frame and returns its group for wait.
+func (j *journal) append(payload []byte) *group {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.buf = appendFrame(j.buf, payload)
-	j.last++
-	return j.last
+	if j.group == nil {
+		j.group = &group{}
+	}
+	return j.group
 }
 
-// queued is the bytes that no one has written yet.
-func (j *journal) queued() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.buf)
-}
-
-// wait returns when the frame is on the disk.
-func (j *journal) wait(frame uint64) error {
+// wait returns when the group is on the disk.
+func (j *journal) wait(g *group) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
-	return j.syncLocked(frame)
+	if !g.done {
+		j.syncLocked(j.take())
+	}
+	return g.err
 }
 
-// syncLocked writes what is queued unless the frame has been.
-func (j *journal) syncLocked(frame uint64) error {
-	j.mu.Lock()
-	if frame <= j.synced || j.broken != nil {
-		err := j.broken
-		if err == nil && frame <= j.lost {
-			err = ErrFull
-		}
-		j.mu.Unlock()
-		return err
+// sync writes what is queued.
+func (j *journal) sync() error {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	buf, g := j.take()
+	j.syncLocked(buf, g)
+	if g == nil {
+		return nil
 	}
-	buf, last := j.buf, j.last
-	j.buf = j.spare[:0]
-	j.mu.Unlock()
+	return g.err
+}
 
-	err := j.write(buf)
+// take removes what is queued, to be written.
+func (j *journal) take() ([]byte, *group) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	buf, g := j.buf, j.group
+	j.buf, j.group, j.spare = j.spare[:0], nil, nil
+	return buf, g
+}
+
+// syncLocked writes what take has removed.
+func (j *journal) syncLocked(buf []byte, g *group) {
+	if g == nil {
+		return
+	}
+	j.mu.Lock()
+	err := j.broken
+	j.mu.Unlock()
+	if err == nil {
+		err = j.write(buf)
+	}
+	g.done, g.err = true, err
 
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if cap(buf) <= 1<<20 {
 		j.spare = buf
 	}
-	j.synced = last
-	switch {
-	case errors.Is(err, ErrFull):
-		j.lost = last
-	case err != nil:
+	if err != nil && j.broken == nil && !errors.Is(err, ErrFull) {
 		j.broken = fmt.Errorf("%w: %w", ErrBroken, err)
-		return j.broken
+		g.err = j.broken
 	}
-	return err
 }
 
 // write appends to the file and syncs it. Without room for all of it, the file
@@ -120,15 +135,6 @@ func (j *journal) write(b []byte) error {
 	}
 	j.written += int64(len(b))
 	return nil
-}
-
-// take removes what is queued, to be written to the file before a switch.
-func (j *journal) take() ([]byte, uint64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	buf := j.buf
-	j.buf = nil
-	return buf, j.last
 }
 
 // replay reads a journal and gives every sample to apply. What follows the

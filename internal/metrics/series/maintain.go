@@ -29,7 +29,7 @@ func (db *DB) Maintain() error {
 	if closed {
 		return nil
 	}
-	err := db.syncJournal()
+	err := db.journal.sync()
 	db.journal.syncing.Lock()
 	due = due || db.journal.written >= flushJournal
 	db.journal.syncing.Unlock()
@@ -106,21 +106,10 @@ func (db *DB) switchHead() error {
 		return err
 	}
 	db.mu.Lock()
-	queued, last := j.take()
+	queued, g := j.take()
 	db.flushing, db.head = db.head, newHead()
 	db.mu.Unlock()
-	if len(queued) > 0 {
-		err = j.write(queued)
-	}
-	j.mu.Lock()
-	if err != nil && !errors.Is(err, ErrFull) {
-		j.broken = fmt.Errorf("%w: %w", ErrBroken, err)
-	}
-	if err != nil {
-		j.lost = last
-	}
-	j.synced = last
-	j.mu.Unlock()
+	j.syncLocked(queued, g)
 	j.file.Close()
 	j.file, j.written = next, 0
 	db.thisJournal++
