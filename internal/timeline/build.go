@@ -56,8 +56,17 @@ func (b *builder) bounds() {
 	}
 	earlier(b.in.Received)
 	b.end = b.last
-	if b.in.Received.After(b.end) {
-		b.end = b.in.Received
+	later := func(at time.Time) {
+		if at.After(b.end) {
+			b.end = at
+		}
+	}
+	later(b.in.Received)
+	for _, line := range b.in.Lines {
+		later(line.Time)
+	}
+	if b.report.IsZero() {
+		later(b.in.Now)
 	}
 	if b.end.Sub(first) > maxBefore { // a clock that jumped, not a request
 		first = b.end.Add(-maxBefore)
@@ -110,6 +119,9 @@ func (b *builder) lanes() {
 		b.t.Lanes = append(b.t.Lanes, Lane{Kind: Extension, Name: name, Bars: b.extensionBars(name)})
 	}
 	for i := range b.t.Lanes {
+		if b.t.Lanes[i].Bars == nil {
+			b.t.Lanes[i].Bars = []Bar{}
+		}
 		tidy(b.t.Lanes[i].Bars)
 	}
 }

@@ -209,8 +209,9 @@ type Input struct {
 	Version     string
 	Environment string
 	TraceHeader string
-	// Received is when the request came; zero when that is not known.
-	Received time.Time
+	// Received is when the request came; zero when that is not known. Now is
+	// how far an invocation that still runs is drawn, or zero.
+	Received, Now time.Time
 	Records  []lifecycle.Record
 	// Extensions are the environment's, for invocations that came after the
 	// init that tells them.

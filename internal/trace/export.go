@@ -3,6 +3,7 @@ package trace
 import (
 	"crypto/sha256"
 	"strconv"
+	"time"
 
 	"github.com/firn-run/firn/internal/telemetry"
 	"github.com/firn-run/firn/internal/timeline"
@@ -16,7 +17,7 @@ func (s *Store) export(e *entry) {
 	}
 	o := e.place()
 	s.cfg.Exporter.Export(func() timeline.SpanSet {
-		return timeline.SpanSet{Resource: resource(e.env.src), Spans: timeline.Spans(e.timeline(), o)}
+		return timeline.SpanSet{Resource: resource(e.env.src), Spans: timeline.Spans(e.timeline(time.Time{}), o)}
 	})
 }
 

@@ -52,6 +52,8 @@ type Config struct {
 	Bytes       int64
 	// Exporter gets the spans of sampled traces; nil for none.
 	Exporter Exporter
+	// Now is the clock of the environments; time.Now when nil.
+	Now func() time.Time
 }
 
 // Store keeps recent invocations. Its methods are safe for concurrent use.
@@ -83,6 +85,9 @@ func New(cfg Config) *Store {
 	}
 	if cfg.Bytes <= 0 {
 		cfg.Bytes = DefaultBytes
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &Store{cfg: cfg, byID: map[string]*entry{}}
 }
@@ -340,11 +345,11 @@ func (s *Store) Line(src *telemetry.Source, line telemetry.Line) {
 }
 
 // timeline builds the picture of an entry.
-func (e *entry) timeline() *timeline.Timeline {
+func (e *entry) timeline(now time.Time) *timeline.Timeline {
 	e.env.mu.Lock()
 	in := timeline.Input{
 		RequestID: e.requestID, Function: e.env.src.Function, Version: e.env.src.Version, Environment: e.env.src.Environment,
-		TraceHeader: e.header, Received: e.received.Time, Extensions: e.extensions,
+		TraceHeader: e.header, Received: e.received.Time, Now: now, Extensions: e.extensions,
 		// The slices only grow, or are replaced: what is there stays as it is.
 		Records: e.records[:len(e.records):len(e.records)], Lines: e.lines[:len(e.lines):len(e.lines)],
 		Segments: append([]timeline.Segment(nil), e.segments...),
@@ -367,7 +372,7 @@ func (s *Store) Timeline(requestID string) (*timeline.Timeline, bool) {
 	if e == nil {
 		return nil, false
 	}
-	return e.timeline(), true
+	return e.timeline(s.cfg.Now()), true
 }
 
 // Filter says which invocations Recent returns.
@@ -388,7 +393,7 @@ func (s *Store) Recent(f Filter) []*timeline.Timeline {
 		if f.Function != "" && f.Function != e.env.src.Function && f.Function != e.env.src.Function+":"+e.env.src.Version {
 			continue
 		}
-		t := e.timeline()
+		t := e.timeline(s.cfg.Now())
 		if max(t.Durations.Caller, t.Durations.Total) < timeline.Offset(f.Slow) {
 			continue
 		}
