@@ -30,8 +30,10 @@ func (m *Mux) writeOutput(w http.ResponseWriter, r *Request, p *plan, v reflect.
 		}
 	case model.CBOR:
 		h.Set(smithyHeader, smithyCBOR)
-		h.Set("Content-Type", "application/cbor")
-		body = cbor.Encode(cborStruct(p, v))
+		if p.shape != "" {
+			h.Set("Content-Type", "application/cbor")
+			body = cbor.Encode(cborStruct(p, v))
+		}
 	case model.Query:
 		h.Set("Content-Type", "text/xml")
 		body = m.answerXML(r, p, v)

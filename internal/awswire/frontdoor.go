@@ -2,6 +2,7 @@ package awswire
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"strings"
@@ -50,8 +51,8 @@ func (d *frontDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (d *frontDoor) choose(r *http.Request) (mux *Mux, absent string) {
 	scope := scopeOf(r)
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
-		name, _ := cutTarget(target)
-		return d.named(model.AWSJSON, name, scope)
+		name, operation := cutTarget(target)
+		return d.named(model.AWSJSON, cmp.Or(name, operation), scope)
 	}
 	if name, _ := cutPath(r.URL.Path); name != "" {
 		return d.named(model.CBOR, name, scope)
@@ -162,6 +163,10 @@ func scopeOf(r *http.Request) string {
 // be answered for.
 func foreignProtocol(r *http.Request) model.Protocol {
 	name, _ := cutPath(r.URL.Path)
+	switch scopeOf(r) {
+	case "s3", "s3express", "route53", "cloudfront":
+		return model.Query // their errors are XML too
+	}
 	switch {
 	case r.Header.Get("X-Amz-Target") != "":
 		return model.AWSJSON
