@@ -184,6 +184,9 @@ func (d *delivery) gather(ctx context.Context) ([]*streamEvents, error) {
 
 // next waits for one batch and takes what matches of it.
 func (d *delivery) next(ctx context.Context, g *gathered) error {
+	if err := ctx.Err(); err != nil { // a watcher with something to give does not look
+		return err
+	}
 	batch, dropped, err := d.watcher.Next(ctx)
 	if dropped > 0 {
 		d.log.Warn("log events were lost to a subscription filter: its function is too slow", "events", dropped)

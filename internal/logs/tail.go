@@ -22,6 +22,11 @@ const (
 	// quotas), tailLimit how long one may last (StartLiveTail, API Reference).
 	maxTails  = 15
 	tailLimit = 3 * time.Hour
+	// tailPause is before the first event. The SDK for Go closes its request
+	// body when an answer begins; if its transport has not looked for the
+	// body's end by then it takes that for an error and cuts the connection.
+	// Next to the server, with a pause for garbage, that does happen.
+	tailPause = 20 * time.Millisecond
 	// maxUpdate is how many events an update has; of more a sample is taken.
 	maxUpdate = 500
 	// maxUpdateBytes bounds their messages: escaped as JSON they must still
@@ -42,6 +47,10 @@ func (s *Service) startLiveTail(ctx context.Context, in *cloudwatchlogs.StartLiv
 	defer s.leaveTail()
 	watcher := s.cfg.Store.Watch(filter)
 	defer watcher.Close()
+	select {
+	case <-time.After(tailPause):
+	case <-ctx.Done():
+	}
 	err = out.Send("sessionStart", types.LiveTailSessionStart{
 		RequestId: new(awswire.RequestID(ctx)), SessionId: new(awswire.NewRequestID()),
 		LogGroupIdentifiers: in.LogGroupIdentifiers, LogStreamNames: in.LogStreamNames,
@@ -50,7 +59,7 @@ func (s *Service) startLiveTail(ctx context.Context, in *cloudwatchlogs.StartLiv
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, tailLimit, &types.SessionTimeoutException{Message: new("The Live Tail session has timed out after three hours.")})
+	ctx, cancel := tailContext(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
 	for {
@@ -65,6 +74,11 @@ func (s *Service) startLiveTail(ctx context.Context, in *cloudwatchlogs.StartLiv
 			return err
 		}
 	}
+}
+
+// tailContext ends when a session's time is over, with AWS's exception.
+func tailContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, tailLimit, &types.SessionTimeoutException{Message: new("The Live Tail session has timed out after three hours.")})
 }
 
 func (s *Service) enterTail() bool {
@@ -137,6 +151,9 @@ func (t *tail) collect(ctx context.Context, w *logstore.Watcher, tick time.Durat
 		t.missed = t.missed || dropped > 0
 		if t.wants(batch.Stream) {
 			t.add(batch)
+		}
+		if ctx.Err() != nil { // a watcher with something to give does not look
+			return true
 		}
 	}
 }
