@@ -22,8 +22,6 @@ const (
 	// feedBytes bounds what waits for a filter's function; what comes beyond
 	// it is lost and counted.
 	feedBytes = 8 << 20
-	// feedLinger is how long events are gathered before they are delivered.
-	feedLinger = 500 * time.Millisecond
 	// payloadBytes bounds the messages of one delivery, so that the event fits
 	// into an asynchronous invocation (1 MiB) even when they cannot be
 	// compressed and grow by a third as base64.
@@ -36,9 +34,10 @@ const (
 	feedPatience = 24 * time.Hour
 )
 
-// backoff is the time between attempts: it doubles from first up to most.
-type backoff struct {
-	first, most time.Duration
+// patience is how a filter takes its time.
+type patience struct {
+	linger      time.Duration // events are gathered before they are delivered
+	first, most time.Duration // between attempts: it doubles from first up to most
 }
 
 // feeding is what all feeds run under, while Run runs.
@@ -122,7 +121,7 @@ type delivery struct {
 	pattern   *logpattern.Pattern
 	watcher   *logstore.Watcher
 	log       *slog.Logger
-	patient   backoff
+	patient   patience
 }
 
 func (d *delivery) run(ctx context.Context) {
@@ -172,7 +171,7 @@ func (d *delivery) gather(ctx context.Context) ([]*streamEvents, error) {
 			return nil, err
 		}
 	}
-	wait, cancel := context.WithTimeout(ctx, feedLinger)
+	wait, cancel := context.WithTimeout(ctx, d.patient.linger)
 	defer cancel()
 	for g.size < gatherBytes {
 		if err := d.next(wait, g); err != nil {

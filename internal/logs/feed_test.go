@@ -199,9 +199,14 @@ func TestSubscriptionFilters(t *testing.T) {
 	refused(t, err, "ResourceNotFoundException", noGroupText)
 }
 
+// hasty makes filters gather and wait for milliseconds only.
+func hasty(s *Service) {
+	s.patient = patience{linger: 100 * time.Millisecond, first: time.Millisecond, most: 2 * time.Millisecond}
+}
+
 func TestDelivery(t *testing.T) {
 	functions := &fakeFunctions{events: make(chan invoked, 100)}
-	n := newNode(t, config{functions: functions, run: true})
+	n := newNode(t, config{functions: functions, run: true, change: hasty})
 	n.group("g", "s", "other")
 	n.group("elsewhere", "s")
 	_, err := n.PutSubscriptionFilter(t.Context(), subscribe("g", "f", "ERROR"))
@@ -261,7 +266,7 @@ func TestDeliveryRetries(t *testing.T) {
 		}
 		return nil
 	}}
-	n := newNode(t, config{functions: functions, run: true, change: func(s *Service) { s.patient = backoff{first: time.Millisecond, most: 2 * time.Millisecond} }})
+	n := newNode(t, config{functions: functions, run: true, change: hasty})
 	n.group("g", "s")
 	_, err := n.PutSubscriptionFilter(t.Context(), subscribe("g", "f", ""))
 	n.must(err)
@@ -289,7 +294,7 @@ func TestDeliveryRefused(t *testing.T) {
 			}
 			return inner(ctx, attempt)
 		}
-		n := newNode(t, config{functions: functions, run: true})
+		n := newNode(t, config{functions: functions, run: true, change: hasty})
 		n.group("g", "s")
 		_, err := n.PutSubscriptionFilter(t.Context(), subscribe("g", "f", ""))
 		n.must(err)
@@ -314,7 +319,7 @@ func TestDeliveryStuck(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	n := newNode(t, config{functions: functions, run: true})
+	n := newNode(t, config{functions: functions, run: true, change: hasty})
 	n.group("g", "s")
 	_, err := n.PutSubscriptionFilter(t.Context(), subscribe("g", "f", ""))
 	n.must(err)
@@ -338,7 +343,7 @@ func TestDeliveryStuck(t *testing.T) {
 // messages are.
 func TestDeliverySize(t *testing.T) {
 	functions := &fakeFunctions{events: make(chan invoked, 100)}
-	n := newNode(t, config{functions: functions, run: true})
+	n := newNode(t, config{functions: functions, run: true, change: hasty})
 	n.group("g", "s")
 	_, err := n.PutSubscriptionFilter(t.Context(), subscribe("g", "f", ""))
 	n.must(err)

@@ -58,7 +58,7 @@ type Functions interface {
 type Service struct {
 	cfg     Config
 	tick    time.Duration // between two updates of a live tail
-	patient backoff       // between two deliveries of one event
+	patient patience      // of subscription filters
 
 	kick chan struct{} // a retention became shorter
 	// life ends when Run ends, and live tails with it.
@@ -85,7 +85,7 @@ func New(cfg Config) *Service {
 	}
 	life, end := context.WithCancel(context.Background())
 	return &Service{
-		cfg: cfg, tick: time.Second, patient: backoff{first: 200 * time.Millisecond, most: 30 * time.Second},
+		cfg: cfg, tick: time.Second, patient: patience{linger: 500 * time.Millisecond, first: 200 * time.Millisecond, most: 30 * time.Second},
 		kick: make(chan struct{}, 1), life: life, end: end,
 		settings: map[string]*settings{}, feeds: map[feedKey]*feed{},
 	}
