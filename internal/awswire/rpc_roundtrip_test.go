@@ -10,10 +10,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwschemas "github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
@@ -57,18 +55,9 @@ func logsClient(t testing.TB, h http.Handler) *cloudwatchlogs.Client {
 		BaseEndpoint: aws.String(serve(t, h)),
 		Region:       testRegion,
 		Credentials:  credentials.NewStaticCredentialsProvider(testKey, testSecret, ""),
-		Retryer:      again(),
+		Retryer:      aws.NopRetryer{},
+		HTTPClient:   steadyClient(),
 		APIOptions:   []func(*middleware.Stack) error{noHostPrefix},
-	})
-}
-
-// again retries: the SDK's client closes its own connection when a large
-// answer comes before its writer has seen the end of the request, which a real
-// network never shows.
-func again() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.Retryables = append(o.Retryables[:0:0], retry.RetryableConnectionError{})
-		o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return 0, nil })
 	})
 }
 
