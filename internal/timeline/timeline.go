@@ -212,7 +212,7 @@ type Input struct {
 	// Received is when the request came; zero when that is not known. Now is
 	// how far an invocation that still runs is drawn, or zero.
 	Received, Now time.Time
-	Records  []lifecycle.Record
+	Records       []lifecycle.Record
 	// Extensions are the environment's, for invocations that came after the
 	// init that tells them.
 	Extensions []lifecycle.Extension

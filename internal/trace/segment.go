@@ -279,10 +279,10 @@ func (d *document) attributes() (list []timeline.Attribute) {
 func clip(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
-		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
-			s = s[:len(s)-1]
-		}
-		if r, size := utf8.DecodeLastRuneInString(s); r == utf8.RuneError && size == 1 {
+		for range utf8.UTFMax - 1 { // a rune that was cut
+			if r, size := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || size != 1 {
+				break
+			}
 			s = s[:len(s)-1]
 		}
 	}
