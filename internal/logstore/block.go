@@ -10,16 +10,19 @@ import (
 // A segment file is a header and then blocks, one behind the other. Numbers
 // are little endian.
 //
-//	header   magic[8] number[8] salt[8] generation[4] crc[4]
+//	header   magic[8] number[8] covers[8] salt[8] generation[4] crc[4]
 //	block    crc[4] length[4] count[4] zero[4] stream[8] seq[8] min[8] max[8] ingested[8] events
 //	event    uvarint(timestamp-min) uvarint(length) message
+//
+// A segment that compaction made of several has the number of the first and
+// covers the last: what else is found in this range is out of date.
 //
 // The checksum of a block covers all that follows it, and starts from the
 // segment's random salt: what a function writes, which may be a block of its
 // own making, can then never pass for one.
 const (
 	segmentMagic  = "firnlog1"
-	segmentHeader = 32
+	segmentHeader = 40
 	blockHeader   = 56
 	// blockTarget is the size of events from which a block is closed.
 	blockTarget = 64 << 10
@@ -83,9 +86,12 @@ func (s sealer) appendBlock(dst []byte, of blockOf, events []Event) ([]byte, blo
 	le.PutUint64(b[32:], uint64(low))
 	le.PutUint64(b[40:], uint64(high))
 	le.PutUint64(b[48:], uint64(of.ingested))
-	le.PutUint32(b, s.sum(b[4:]))
+	s.reseal(b)
 	return dst, block{stream: of.stream, seq: of.seq, min: low, max: high, size: uint32(len(b)), count: uint32(n)}
 }
+
+// reseal makes a block of another segment one of this.
+func (s sealer) reseal(b []byte) { binary.LittleEndian.PutUint32(b, s.sum(b[4:])) }
 
 // blockSize is how long the block is whose header is at the front of b.
 func blockSize(b []byte) (int, error) {
@@ -153,27 +159,36 @@ type fileID struct {
 func (id fileID) log() string   { return fmt.Sprintf("%016x-%08x.log", id.number, id.generation) }
 func (id fileID) index() string { return fmt.Sprintf("%016x-%08x.idx", id.number, id.generation) }
 
-// appendSegmentHeader encodes the front of a segment file.
-func appendSegmentHeader(dst []byte, id fileID, salt uint64) []byte {
+// origin is what the header of a segment file says.
+type origin struct {
+	id     fileID
+	covers uint64 // the last segment number that went into it
+	salt   uint64
+}
+
+func (o origin) append(dst []byte) []byte {
 	start := len(dst)
 	le := binary.LittleEndian
 	dst = append(dst, segmentMagic...)
-	dst = le.AppendUint64(dst, id.number)
-	dst = le.AppendUint64(dst, salt)
-	dst = le.AppendUint32(dst, id.generation)
+	dst = le.AppendUint64(dst, o.id.number)
+	dst = le.AppendUint64(dst, o.covers)
+	dst = le.AppendUint64(dst, o.salt)
+	dst = le.AppendUint32(dst, o.id.generation)
 	return le.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli()))
 }
 
-// parseSegmentHeader checks it against the name of the file.
-func parseSegmentHeader(b []byte, id fileID) (salt uint64, err error) {
+// parseOrigin checks a header against the name of the file.
+func parseOrigin(b []byte, id fileID) (origin, error) {
 	le := binary.LittleEndian
-	switch {
-	case len(b) < segmentHeader || string(b[:8]) != segmentMagic:
-		return 0, fmt.Errorf("%s is no segment", id.log())
-	case le.Uint32(b[28:]) != crc32.Checksum(b[:28], castagnoli()):
-		return 0, fmt.Errorf("%s has a corrupt header", id.log())
-	case le.Uint64(b[8:]) != id.number || le.Uint32(b[24:]) != id.generation:
-		return 0, fmt.Errorf("%s is another segment by its header", id.log())
+	if len(b) < segmentHeader || string(b[:8]) != segmentMagic {
+		return origin{}, fmt.Errorf("%s is no segment", id.log())
 	}
-	return le.Uint64(b[16:]), nil
+	if le.Uint32(b[36:]) != crc32.Checksum(b[:36], castagnoli()) {
+		return origin{}, fmt.Errorf("%s has a corrupt header", id.log())
+	}
+	o := origin{id: fileID{le.Uint64(b[8:]), le.Uint32(b[32:])}, covers: le.Uint64(b[16:]), salt: le.Uint64(b[24:])}
+	if o.id != id || o.covers < id.number {
+		return origin{}, fmt.Errorf("%s is another segment by its header", id.log())
+	}
+	return o, nil
 }

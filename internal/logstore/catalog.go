@@ -247,11 +247,4 @@ func (c *catalog) stale() bool {
 }
 
 // syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func syncDir(dir string) error { return syncFile(dir) }

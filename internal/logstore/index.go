@@ -12,7 +12,7 @@ import (
 // reads a summary of it instead of its events. It can always be made again
 // from the segment.
 //
-//	header   magic[8] number[8] salt[8] size[8] last[8] generation[4] spans[4] blocks[4] crc[4]
+//	header   magic[8] number[8] covers[8] salt[8] size[8] last[8] generation[4] spans[4] blocks[4] crc[4]
 //	span     stream[8] min[8] max[8] ingested[8] bytes[8] events[4] zero[4]
 //	block    stream[8] seq[8] min[8] max[8] offset[4] size[4] count[4]
 //	end      crc of the blocks[4]
@@ -20,7 +20,7 @@ import (
 // The header's checksum covers the header and the spans.
 const (
 	indexMagic  = "firnidx1"
-	indexHeader = 56
+	indexHeader = 64
 	spanEntry   = 48
 	blockEntry  = 44
 )
@@ -48,8 +48,7 @@ func (s *summary) add(b block, ingested int64) {
 // index is an index file's content; blocks are nil when only the summary was
 // read.
 type index struct {
-	id     fileID
-	salt   uint64
+	origin
 	size   int64  // of the segment file
 	last   uint64 // the greatest sequence number
 	spans  []summary
@@ -67,6 +66,7 @@ func (x *index) encode() []byte {
 	b := make([]byte, 0, indexSize(len(x.spans), len(x.blocks)))
 	b = append(b, indexMagic...)
 	b = le.AppendUint64(b, x.id.number)
+	b = le.AppendUint64(b, x.covers)
 	b = le.AppendUint64(b, x.salt)
 	b = le.AppendUint64(b, uint64(x.size))
 	b = le.AppendUint64(b, x.last)
@@ -105,8 +105,11 @@ func readIndex(r io.ReaderAt, size int64, id fileID, blocks bool) (*index, error
 		return nil, err
 	}
 	le := binary.LittleEndian
-	x := &index{id: fileID{le.Uint64(head[8:]), le.Uint32(head[40:])}, salt: le.Uint64(head[16:]), size: int64(le.Uint64(head[24:])), last: le.Uint64(head[32:])}
-	spans, count := int(le.Uint32(head[44:])), int(le.Uint32(head[48:]))
+	x := &index{
+		origin: origin{id: fileID{le.Uint64(head[8:]), le.Uint32(head[48:])}, covers: le.Uint64(head[16:]), salt: le.Uint64(head[24:])},
+		size:   int64(le.Uint64(head[32:])), last: le.Uint64(head[40:]),
+	}
+	spans, count := int(le.Uint32(head[52:])), int(le.Uint32(head[56:]))
 	if string(head[:8]) != indexMagic || x.id != id || indexSize(spans, count) != size {
 		return nil, fmt.Errorf("%w: %s is not what its name says", errCorrupt, id.index())
 	}
@@ -115,8 +118,8 @@ func readIndex(r io.ReaderAt, size int64, id fileID, blocks bool) (*index, error
 	if _, err := r.ReadAt(raw, indexHeader); err != nil && len(raw) > 0 {
 		return nil, err
 	}
-	want := le.Uint32(head[52:])
-	le.PutUint32(head[52:], 0)
+	want := le.Uint32(head[60:])
+	le.PutUint32(head[60:], 0)
 	if crc32.Update(crc32.Checksum(head, castagnoli()), castagnoli(), raw) != want {
 		return nil, fmt.Errorf("%w: summary of %s", errCorrupt, id.index())
 	}
@@ -176,12 +179,12 @@ func scan(r io.Reader, id fileID) (*index, error) {
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, fmt.Errorf("%s: %w", id.log(), err)
 	}
-	salt, err := parseSegmentHeader(head, id)
+	o, err := parseOrigin(head, id)
 	if err != nil {
 		return nil, err
 	}
-	x := &index{id: id, salt: salt, size: segmentHeader}
-	check, at := newSealer(salt), map[uint64]int{}
+	x := &index{origin: o, size: segmentHeader}
+	check, at := newSealer(o.salt), map[uint64]int{}
 	buf := make([]byte, blockHeader, 2*blockTarget)
 	for {
 		buf = buf[:blockHeader]

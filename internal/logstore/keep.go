@@ -1,11 +1,9 @@
 package logstore
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"iter"
-	"os"
+	"maps"
 	"slices"
 	"time"
 )
@@ -126,6 +124,12 @@ func (s *Store) dropSegmentLocked(seg *segment) error {
 // dropSpansLocked takes spans out of their segments and streams, and forgets
 // the streams that go with their last event; wmu and mu are held.
 func (s *Store) dropSpansLocked(spans iter.Seq[*span]) {
+	s.dropEmptyLocked(maps.Keys(s.takeSpansLocked(spans)))
+}
+
+// takeSpansLocked takes spans out of their segments and streams, and gives
+// the streams with what each lost.
+func (s *Store) takeSpansLocked(spans iter.Seq[*span]) map[*stream]map[*span]bool {
 	touched := map[*stream]map[*span]bool{}
 	for sp := range spans {
 		sp.seg.remove(sp)
@@ -137,8 +141,8 @@ func (s *Store) dropSpansLocked(spans iter.Seq[*span]) {
 	for st, gone := range touched {
 		st.spans = slices.DeleteFunc(st.spans, func(sp *span) bool { return gone[sp] })
 		st.shrink()
-		s.dropEmptyLocked(slices.Values([]*stream{st}))
 	}
+	return touched
 }
 
 // dropEmptyLocked forgets the streams among these that go with their last
@@ -186,135 +190,4 @@ func (s *Store) Expire(groupName string, before int64) error {
 	s.dropSpansLocked(slices.Values(old))
 	s.wake()
 	return nil
-}
-
-// free removes the sealed segments in which nothing lives, and writes those
-// anew in which less than half does.
-func (s *Store) free() {
-	s.wmu.Lock()
-	var sparse []*segment
-	for _, seg := range slices.Clone(s.segments) {
-		switch {
-		case seg.file != nil || 2*seg.live >= seg.size-segmentHeader:
-		case len(seg.spans) == 0:
-			if err := s.dropSegmentLocked(seg); err != nil {
-				s.cfg.Logger.Error("log segment could not be removed", "error", err)
-			}
-		default:
-			sparse = append(sparse, seg)
-		}
-	}
-	s.wmu.Unlock()
-	for _, seg := range sparse {
-		select {
-		case <-s.stop:
-			return
-		default:
-		}
-		if err := s.compact(seg); err != nil {
-			s.cfg.Logger.Warn("log segment could not be compacted", "segment", seg.id.log(), "error", err)
-		}
-	}
-}
-
-// compact writes the next generation of a sealed segment, with only what
-// lives in it, and puts it in its place. Only keep calls it.
-func (s *Store) compact(seg *segment) error {
-	s.mu.RLock()
-	old, salt := seg.id, seg.salt
-	horizons := map[uint64]int64{} // of the streams that live in it
-	for _, sp := range seg.spans {
-		horizons[sp.stream] = sp.of.group.horizon
-	}
-	s.mu.RUnlock()
-	blocks, err := s.cache.get(s.cfg.Dir, old)
-	if err != nil {
-		return err
-	}
-	x := &index{id: fileID{old.number, old.generation + 1}, salt: salt, size: segmentHeader}
-	keep := func(d block) bool {
-		horizon, ok := horizons[d.stream]
-		return ok && d.max >= horizon
-	}
-	err = s.copyBlocks(x, old, blocks, keep)
-	if err == nil {
-		err = s.writeIndex(x)
-	}
-	if err == nil {
-		err = syncDir(s.cfg.Dir)
-	}
-	if err != nil {
-		s.removeFiles(x.id)
-		return err
-	}
-	s.wmu.Lock()
-	defer s.wmu.Unlock()
-	if seg.gone {
-		return s.removeFiles(x.id)
-	}
-	s.mu.Lock()
-	s.swapLocked(seg, x)
-	s.mu.Unlock()
-	return s.removeFiles(old)
-}
-
-// copyBlocks writes the segment of x with those of the blocks that are kept.
-func (s *Store) copyBlocks(x *index, from fileID, blocks []block, keep func(block) bool) (err error) {
-	src, err := os.Open(s.path(from.log()))
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	f, err := os.OpenFile(s.path(x.id.log()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, chunkBytes)
-	w.Write(appendSegmentHeader(nil, x.id, x.salt)) // its error stays until Flush
-	check, at := newSealer(x.salt), map[uint64]int{}
-	for _, d := range blocks {
-		if !keep(d) {
-			continue
-		}
-		b := make([]byte, d.size)
-		if _, err := io.ReadFull(io.NewSectionReader(src, int64(d.off), int64(d.size)), b); err != nil {
-			return err
-		}
-		_, ingested, err := check.parse(b)
-		if err != nil {
-			s.count.corrupt.Add(1)
-			continue
-		}
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
-		x.add(d, ingested, at)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// swapLocked makes x what the segment is; wmu and mu are held.
-func (s *Store) swapLocked(seg *segment, x *index) {
-	kept := map[uint64]summary{}
-	for _, sum := range x.spans {
-		kept[sum.stream] = sum
-	}
-	var gone []*span
-	for _, sp := range seg.spans {
-		sum, ok := kept[sp.stream]
-		if !ok {
-			gone = append(gone, sp) // also a second span of a stream
-			continue
-		}
-		delete(kept, sp.stream)
-		seg.live += sum.bytes - sp.bytes
-		sp.summary = sum
-		sp.of.shrink()
-	}
-	seg.id, seg.size, seg.index, seg.blocks = x.id, x.size, indexSize(len(x.spans), x.count), x.count
-	s.dropSpansLocked(slices.Values(gone))
 }

@@ -20,8 +20,7 @@ type segment struct {
 	dirty bool // not synced
 
 	// Under the store's mu for readers; written with wmu held as well.
-	id     fileID
-	salt   uint64
+	origin
 	size   int64
 	index  int64 // size of the index file
 	blocks int
@@ -57,16 +56,24 @@ func (s *Store) loadSegments() error {
 		return err
 	}
 	numbers := slices.Sorted(maps.Keys(ids))
+	covered := uint64(0) // by a segment before
 	for i, number := range numbers {
+		s.nextNumber = number + 1
+		if i > 0 && number <= covered {
+			if err := s.removeFiles(ids[number]...); err != nil {
+				return err
+			}
+			continue
+		}
 		x, err := s.loadSegment(ids[number], i == len(numbers)-1)
 		if err != nil {
 			return err
 		}
-		s.nextNumber = number + 1
 		if x == nil {
 			continue
 		}
 		s.adopt(x)
+		covered = x.covers
 		if x.blocks != nil {
 			if err := s.resume(s.segments[len(s.segments)-1]); err != nil {
 				return err
@@ -181,7 +188,7 @@ func (s *Store) loadGeneration(id fileID, last bool) (*index, error) {
 		return nil, s.removeFiles(id)
 	}
 	if !last {
-		if err := s.writeIndex(x); err != nil {
+		if err := s.writeIndex(x, false); err != nil {
 			s.cfg.Logger.Warn("log segment has no index", "segment", id.log(), "error", err)
 		}
 		x.blocks = nil
@@ -189,11 +196,14 @@ func (s *Store) loadGeneration(id fileID, last bool) (*index, error) {
 	return x, nil
 }
 
-// writeIndex makes the index file, by way of a temporary one. It is not
-// synced: one that does not survive is made again.
-func (s *Store) writeIndex(x *index) error {
+// writeIndex makes the index file, by way of a temporary one. It needs no sync
+// where one that does not survive is made again.
+func (s *Store) writeIndex(x *index, sync bool) error {
 	name := s.path(x.id.index())
 	err := os.WriteFile(name+".tmp", x.encode(), 0o600)
+	if err == nil && sync {
+		err = syncFile(name + ".tmp")
+	}
 	if err == nil {
 		err = os.Rename(name+".tmp", name)
 	}
@@ -203,10 +213,22 @@ func (s *Store) writeIndex(x *index) error {
 	return err
 }
 
-func (s *Store) removeFiles(id fileID) error {
-	for _, name := range []string{id.index(), id.log()} {
-		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+// syncFile syncs a file, or the names of a directory.
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func (s *Store) removeFiles(ids ...fileID) error {
+	for _, id := range ids {
+		for _, name := range []string{id.index(), id.log()} {
+			if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil
@@ -214,7 +236,7 @@ func (s *Store) removeFiles(id fileID) error {
 
 // adopt takes a segment in when the store is opened.
 func (s *Store) adopt(x *index) {
-	seg := &segment{id: x.id, salt: x.salt, size: x.size, index: indexSize(len(x.spans), x.count), blocks: x.count, last: x.last, table: x.blocks}
+	seg := &segment{origin: x.origin, size: x.size, index: indexSize(len(x.spans), x.count), blocks: x.count, last: x.last, table: x.blocks}
 	for _, sum := range x.spans {
 		s.nextID = max(s.nextID, sum.stream+1) // not to be used again, even if the catalog lost it
 		st := s.streams[sum.stream]
@@ -226,12 +248,17 @@ func (s *Store) adopt(x *index) {
 	s.segments = append(s.segments, seg)
 }
 
-// addSpan makes a new span.
+// addSpan makes a new span; the stream has it as its last one, unless the
+// segment is an old one that was written anew.
 func (seg *segment) addSpan(st *stream, sum summary) {
 	sp := &span{summary: sum, seg: seg, of: st, at: len(seg.spans)}
 	seg.spans = append(seg.spans, sp)
 	seg.live += sum.bytes
-	st.spans = append(st.spans, sp)
+	if seg.id.generation == 0 {
+		st.spans = append(st.spans, sp)
+	} else {
+		st.spans = slices.Insert(st.spans, 0, sp)
+	}
 	st.grow(sum, sum.bytes)
 }
 
@@ -259,13 +286,16 @@ func (s *Store) resume(seg *segment) error {
 
 // newSegmentLocked starts the next segment; wmu is held.
 func (s *Store) newSegmentLocked() error {
-	seg := &segment{id: fileID{number: s.nextNumber}, salt: newSalt(), size: segmentHeader, dirty: true}
+	seg := &segment{
+		origin: origin{id: fileID{number: s.nextNumber}, covers: s.nextNumber, salt: newSalt()},
+		size:   segmentHeader, dirty: true,
+	}
 	name := s.path(seg.id.log())
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(appendSegmentHeader(nil, seg.id, seg.salt)); err != nil {
+	if _, err := f.Write(seg.origin.append(nil)); err != nil {
 		f.Close()
 		return errors.Join(err, os.Remove(name))
 	}
@@ -320,7 +350,7 @@ func (s *Store) sealRotated() {
 
 // indexLocked is what the index file of an unsealed segment holds; mu is held.
 func (seg *segment) indexLocked() *index {
-	x := &index{id: seg.id, salt: seg.salt, size: seg.size, last: seg.last, blocks: seg.table, count: seg.blocks}
+	x := &index{origin: seg.origin, size: seg.size, last: seg.last, blocks: seg.table, count: seg.blocks}
 	for _, sp := range seg.spans {
 		x.spans = append(x.spans, sp.summary)
 	}
