@@ -16,6 +16,7 @@ import (
 
 	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/lifecycle"
+	"github.com/firn-run/firn/internal/metrics/series"
 	"github.com/firn-run/firn/internal/telemetry"
 )
 
@@ -166,3 +167,5 @@ func (f *fixture) put(t *testing.T, data ...types.MetricDatum) {
 		t.Fatal(err)
 	}
 }
+
+func filterAll() series.Filter { return series.Filter{} }

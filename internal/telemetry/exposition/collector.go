@@ -2,7 +2,9 @@ package exposition
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -50,59 +52,70 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(c.build, prometheus.GaugeValue, 1, c.cfg.Version, c.cfg.Revision)
+	out := sender{ch}
+	out.value(c.build, prometheus.GaugeValue, 1, c.cfg.Version, c.cfg.Revision)
 	if c.cfg.Invocations != nil {
-		c.collectFunctions(ch, c.cfg.Invocations())
+		c.collectFunctions(out, c.cfg.Invocations())
 	}
 	if c.cfg.Environments != nil {
 		for state, n := range c.cfg.Environments() {
-			ch <- prometheus.MustNewConstMetric(c.environments, prometheus.GaugeValue, float64(n), state)
+			out.value(c.environments, prometheus.GaugeValue, float64(n), state)
 		}
 	}
 	if c.cfg.LinesDropped != nil {
 		for reason, n := range c.cfg.LinesDropped() {
-			ch <- prometheus.MustNewConstMetric(c.linesDropped, prometheus.CounterValue, float64(n), reason)
+			out.value(c.linesDropped, prometheus.CounterValue, float64(n), reason)
 		}
 	}
 }
 
-func (c *collector) collectFunctions(ch chan<- prometheus.Metric, snap Snapshot) {
+func (c *collector) collectFunctions(out sender, snap Snapshot) {
 	functions, folded := fold(snap.Functions, c.cfg.MaxSeries)
-	ch <- prometheus.MustNewConstMetric(c.folds, prometheus.GaugeValue, float64(folded))
+	out.value(c.folds, prometheus.GaugeValue, float64(folded))
 	for i := range functions {
 		f := &functions[i]
 		labels := []string{f.Name, f.Resource, f.Version}
-		ch <- prometheus.MustNewConstMetric(c.invocations, prometheus.CounterValue, float64(f.Invocations), labels...)
-		ch <- prometheus.MustNewConstMetric(c.errors, prometheus.CounterValue, float64(f.Errors), labels...)
-		ch <- prometheus.MustNewConstMetric(c.throttles, prometheus.CounterValue, float64(f.Throttles), labels...)
-		ch <- f.Duration.metric(c.duration, labels)
+		out.value(c.invocations, prometheus.CounterValue, float64(f.Invocations), labels...)
+		out.value(c.errors, prometheus.CounterValue, float64(f.Errors), labels...)
+		out.value(c.throttles, prometheus.CounterValue, float64(f.Throttles), labels...)
+		out.histogram(c.duration, &f.Duration, labels)
 		if f.PostRuntime.Count > 0 {
-			ch <- f.PostRuntime.metric(c.postRuntime, labels)
+			out.histogram(c.postRuntime, &f.PostRuntime, labels)
 		}
 	}
-	running, rest := 0, int64(0)
-	names := make([]string, 0, len(snap.Running))
-	for name := range snap.Running {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if running++; running > c.cfg.MaxSeries {
-			rest += snap.Running[name]
-			continue
-		}
-		ch <- prometheus.MustNewConstMetric(c.concurrent, prometheus.GaugeValue, float64(snap.Running[name]), name)
-	}
-	if running > c.cfg.MaxSeries {
-		ch <- prometheus.MustNewConstMetric(c.concurrent, prometheus.GaugeValue, float64(rest), other)
-	}
+	c.collectRunning(out, snap.Running)
 	for reason, n := range snap.Dropped {
-		ch <- prometheus.MustNewConstMetric(c.dropped, prometheus.CounterValue, float64(n), reason)
+		out.value(c.dropped, prometheus.CounterValue, float64(n), reason)
 	}
 }
 
-// metric is the histogram in Prometheus's form, whose buckets are cumulative.
-func (h Histogram) metric(desc *prometheus.Desc, labels []string) prometheus.Metric {
+func (c *collector) collectRunning(out sender, running map[string]int64) {
+	names, rest := slices.Sorted(maps.Keys(running)), running[other]
+	names = slices.DeleteFunc(names, func(name string) bool { return name == other })
+	for i, name := range names {
+		if i >= c.cfg.MaxSeries {
+			rest += running[name]
+			continue
+		}
+		out.value(c.concurrent, prometheus.GaugeValue, float64(running[name]), name)
+	}
+	if _, ok := running[other]; ok || len(names) > c.cfg.MaxSeries {
+		out.value(c.concurrent, prometheus.GaugeValue, float64(rest), other)
+	}
+}
+
+// sender writes metrics. What Prometheus would refuse (labels that are not
+// UTF-8) is made acceptable, since one bad metric spoils a whole scrape.
+type sender struct{ ch chan<- prometheus.Metric }
+
+func (s sender) value(desc *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+	m, err := prometheus.NewConstMetric(desc, kind, v, valid(labels)...)
+	s.send(desc, m, err)
+}
+
+// histogram writes a histogram in Prometheus's form, whose buckets are
+// cumulative.
+func (s sender) histogram(desc *prometheus.Desc, h *Histogram, labels []string) {
 	buckets, sum := make(map[float64]uint64, len(h.Buckets)), uint64(0)
 	for i, bound := range Bounds() {
 		if i < len(h.Buckets) {
@@ -110,37 +123,71 @@ func (h Histogram) metric(desc *prometheus.Desc, labels []string) prometheus.Met
 		}
 		buckets[bound] = sum
 	}
-	return prometheus.MustNewConstHistogram(desc, h.Count, h.Sum, buckets, labels...)
+	m, err := prometheus.NewConstHistogram(desc, h.Count, h.Sum, buckets, valid(labels)...)
+	s.send(desc, m, err)
 }
 
-// fold keeps the first limit label sets by name and adds up the rest, so that the
-// same ones are kept at every scrape.
+func (s sender) send(desc *prometheus.Desc, m prometheus.Metric, err error) {
+	if err != nil {
+		m = prometheus.NewInvalidMetric(desc, err)
+	}
+	s.ch <- m
+}
+
+func valid(labels []string) []string {
+	out := make([]string, len(labels))
+	for i, l := range labels {
+		out[i] = strings.ToValidUTF8(l, "\uFFFD")
+	}
+	return out
+}
+
+// fold keeps the first limit label sets by name and adds up the rest, so that
+// the same ones are kept at every scrape. Equal label sets become one.
 func fold(functions []Function, limit int) (kept []Function, folded int) {
-	slices.SortFunc(functions, func(a, b Function) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Version, b.Version))
-	})
-	if len(functions) <= limit {
-		return functions, 0
-	}
+	slices.SortFunc(functions, byLabels)
+	kept = make([]Function, 0, min(len(functions), limit+1))
 	rest := Function{Name: other, Resource: other, Version: other}
-	for i := range functions[limit:] {
-		f := &functions[limit+i]
-		rest.Invocations += f.Invocations
-		rest.Errors += f.Errors
-		rest.Throttles += f.Throttles
-		rest.Duration.add(f.Duration)
-		rest.PostRuntime.add(f.PostRuntime)
+	for i := range functions {
+		f := &functions[i]
+		switch last := len(kept) - 1; {
+		case byLabels(*f, rest) == 0:
+			rest.add(f)
+		case last >= 0 && byLabels(kept[last], *f) == 0:
+			kept[last].add(f)
+		case len(kept) < limit:
+			kept = append(kept, *f)
+		default:
+			rest.add(f)
+			folded++
+		}
 	}
-	return append(slices.Clone(functions[:limit]), rest), len(functions) - limit
+	if rest.Invocations+rest.Throttles > 0 {
+		kept = append(kept, rest)
+	}
+	return kept, folded
 }
 
-func (h *Histogram) add(o Histogram) {
+func byLabels(a, b Function) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Version, b.Version))
+}
+
+func (f *Function) add(o *Function) {
+	f.Invocations += o.Invocations
+	f.Errors += o.Errors
+	f.Throttles += o.Throttles
+	f.Duration.add(&o.Duration)
+	f.PostRuntime.add(&o.PostRuntime)
+}
+
+// add adds o into a histogram of its own: that of a snapshot may be shared.
+func (h *Histogram) add(o *Histogram) {
 	h.Count += o.Count
 	h.Sum += o.Sum
-	if h.Buckets == nil {
-		h.Buckets = make([]uint64, len(Bounds())+1)
+	sum := make([]uint64, len(Bounds())+1)
+	copy(sum, h.Buckets)
+	for i, n := range o.Buckets[:min(len(o.Buckets), len(sum))] {
+		sum[i] += n
 	}
-	for i, n := range o.Buckets {
-		h.Buckets[i] += n
-	}
+	h.Buckets = sum
 }
