@@ -1,0 +1,265 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	span "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/firn-run/firn/internal/require"
+)
+
+// environ is what a client program needs to find the node.
+func (n *node) environ() []string {
+	n.t.Helper()
+	out, err := exec.Command(program("firn"), "env", "--data", n.data).Output()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	env := os.Environ()
+	for word := range strings.FieldsSeq(string(out)) {
+		if strings.Contains(word, "=") {
+			env = append(env, word)
+		}
+	}
+	return env
+}
+
+// TestLogsTail follows the log of a function with the AWS CLI and with firn,
+// while it is written.
+func TestLogsTail(t *testing.T) {
+	cli := "/usr/bin/aws"
+	_, err := os.Stat(cli)
+	require.Feature(t, "clients", err == nil, "the AWS CLI 2 is Debian's package awscli")
+	n := start(t, options{})
+	n.create("tailed", function{})
+	n.succeed("tailed", order{Print: "before"})
+	endpoint := n.url
+	for name, argv := range map[string][]string{
+		"AWS CLI": {cli, "logs", "tail", "/aws/lambda/tailed", "--follow", "--since", "5m", "--format", "short", "--endpoint-url", endpoint},
+		"firn":    {program("firn"), "logs", "tailed", "--follow", "--data", n.data},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := newTranscript()
+			cmd := exec.Command(argv[0], argv[1:]...)
+			cmd.Env = append(n.environ(), "AWS_PAGER=")
+			cmd.Stdout, cmd.Stderr = out, out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				cmd.Process.Signal(os.Interrupt)
+				cmd.Wait()
+			}()
+			see := func(text string) {
+				t.Helper()
+				select {
+				case <-out.await(text):
+				case <-time.After(patience):
+					t.Fatalf("%q is not shown:\n%s", text, out)
+				}
+			}
+			see("before")
+			n.succeed("tailed", order{Print: "while " + name + " looks on"})
+			see("while " + name + " looks on")
+			n.succeed("tailed", order{Print: "and once more for " + name})
+			see("and once more for " + name)
+			if got := lines(out.String(), "while "+name); got != 1 {
+				t.Errorf("a line is shown %d times:\n%s", got, out)
+			}
+		})
+	}
+}
+
+// TestScrape reads the metrics as Prometheus does, with its own parser.
+func TestScrape(t *testing.T) {
+	n := start(t, options{})
+	n.create("counted", function{})
+	for range 3 {
+		n.succeed("counted", order{})
+	}
+	n.invoke("counted", order{Do: "error", Arg: "once"})
+	var total, failed float64
+	eventually(t, "four invocations", func() (bool, any) {
+		resp, err := http.Get(n.url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := func(name string) float64 {
+			sum := 0.0
+			for _, m := range families[name].GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "function" && l.GetValue() == "counted" {
+						sum += m.GetCounter().GetValue()
+					}
+				}
+			}
+			return sum
+		}
+		total, failed = value("firn_lambda_invocations_total"), value("firn_lambda_errors_total")
+		return total == 4, families["firn_lambda_invocations_total"]
+	})
+	if failed != 1 {
+		t.Errorf("%v errors, want 1", failed)
+	}
+}
+
+// otlpDouble is an OpenTelemetry collector that keeps what it gets.
+type otlpDouble struct {
+	mu    sync.Mutex
+	spans []*span.Span
+}
+
+func (d *otlpDouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	unzipped, err := gzip.NewReader(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnsupportedMediaType)
+		return
+	}
+	body, err := io.ReadAll(unzipped)
+	if err != nil {
+		return
+	}
+	var req collector.ExportTraceServiceRequest
+	if err := proto.Unmarshal(body, &req); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, resource := range req.ResourceSpans {
+		for _, scope := range resource.ScopeSpans {
+			d.spans = append(d.spans, scope.Spans...)
+		}
+	}
+}
+
+// of returns the spans of a trace.
+func (d *otlpDouble) of(trace string) []*span.Span {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(d.spans), func(s *span.Span) bool { return hex.EncodeToString(s.TraceId) != trace })
+}
+
+// TestSpans has a collector receive the span tree of a cold invocation with an
+// extension: an invocation within its trace, and all else below it.
+func TestSpans(t *testing.T) {
+	double := &otlpDouble{}
+	server := httptest.NewServer(double)
+	defer server.Close()
+	n := start(t, options{args: []string{"--otlp-endpoint", server.URL}})
+	layer := n.layer("spans", "plain-extension")
+	n.create("traced", function{layers: []string{layer}})
+	if _, err := n.client.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: aws.String("traced"), TracingConfig: &types.TracingConfig{Mode: types.TracingModeActive},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := lambda.NewFunctionUpdatedV2Waiter(n.client, func(o *lambda.FunctionUpdatedV2WaiterOptions) { o.MinDelay = 20 * time.Millisecond }).
+		Wait(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("traced")}, patience); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	var seen struct{ Header map[string]string }
+	n.succeed("traced", order{Do: "info", AfterMs: 30}).into(t, &seen)
+	header := seen.Header["Lambda-Runtime-Trace-Id"]
+	root, parent := headerField(header, "Root"), headerField(header, "Parent")
+	if headerField(header, "Sampled") != "1" {
+		t.Fatalf("the first request of a second is not sampled: %q", header)
+	}
+	trace := strings.ReplaceAll(strings.TrimPrefix(root, "1-"), "-", "")
+	byName := map[string]*span.Span{}
+	eventually(t, "the spans", func() (bool, any) {
+		all := double.of(trace)
+		for _, s := range all {
+			byName[s.Name] = s
+		}
+		return len(all) >= 5, all
+	})
+	top := byName["traced"]
+	if top == nil || hex.EncodeToString(top.SpanId) != parent {
+		t.Fatalf("no span of the invocation with the id %s among %v", parent, double.of(trace))
+	}
+	if start := time.Unix(0, int64(top.StartTimeUnixNano)); start.Before(before.Add(-time.Second)) || start.After(time.Now()) {
+		t.Errorf("the invocation began at %v, it was made after %v", start, before)
+	}
+	for _, s := range double.of(trace) {
+		if s != top && !bytes.Equal(s.ParentSpanId, top.SpanId) && !slices.ContainsFunc(double.of(trace), func(p *span.Span) bool { return bytes.Equal(p.SpanId, s.ParentSpanId) }) {
+			t.Errorf("%s has the parent %x, which nobody is", s.Name, s.ParentSpanId)
+		}
+		if s.EndTimeUnixNano < s.StartTimeUnixNano {
+			t.Errorf("%s ends before it begins", s.Name)
+		}
+		if s != top && !strings.Contains(s.Name, "init") && s.StartTimeUnixNano < top.StartTimeUnixNano {
+			t.Logf("%s begins before the invocation", s.Name)
+		}
+	}
+}
+
+// headerField is a field of a trace header.
+func headerField(header, name string) string {
+	for field := range strings.SplitSeq(header, ";") {
+		if key, value, _ := strings.Cut(field, "="); key == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// TestTraceCommand looks at an invocation with firn trace.
+func TestTraceCommand(t *testing.T) {
+	n := start(t, options{})
+	layer := n.layer("look", "slow-extension")
+	n.create("looked", function{layers: []string{layer}})
+	n.succeed("looked", order{Print: "hello"})
+	firn := func(args ...string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, program("firn"), append(args, "--data", n.data)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("firn %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	var list string
+	eventually(t, "the invocation", func() (bool, any) {
+		list = firn("trace")
+		return strings.Contains(list, "looked"), list
+	})
+	id := uuid.FindString(list)
+	eventually(t, "the tail", func() (bool, any) {
+		picture := firn("trace", id)
+		return strings.Contains(picture, "was busy 2,0"), picture
+	})
+	svg := t.TempDir() + "/picture.svg"
+	firn("trace", id, "--svg", svg)
+	raw, err := os.ReadFile(svg)
+	if err != nil || !bytes.Contains(raw, []byte("<svg")) {
+		t.Errorf("%v: %.200s", err, raw)
+	}
+}
