@@ -43,6 +43,8 @@ const (
 	traceAnswer  = 64 << 20
 	// wholeID is the length of a request id; a shorter one is a prefix.
 	wholeID = 36
+	// requestIDLetters are what request ids are made of.
+	requestIDLetters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 )
 
 func newTrace() *cobra.Command {
@@ -80,6 +82,8 @@ func (f *traceFlags) run(cmd *cobra.Command, id string) error {
 	switch {
 	case f.output != "text" && f.output != "json":
 		return fmt.Errorf("unknown output %q: choose text or json", f.output)
+	case strings.ContainsFunc(id, func(r rune) bool { return !strings.ContainsRune(requestIDLetters, r) }):
+		return fmt.Errorf("%q is not a request id", id)
 	case id != "" && (f.last || f.function != "" || f.slow != 0):
 		return errors.New("a request id says which invocation: --last, --function and --slow choose among many")
 	case f.svg != "" && id == "" && !f.last:
