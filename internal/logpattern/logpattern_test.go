@@ -251,10 +251,10 @@ func TestRegexes(t *testing.T) {
 
 // What a hostile pattern and a hostile message can cost together is bounded.
 func TestBoundedTime(t *testing.T) {
-	message := strings.Repeat("aaaaaaaaa ", 25_000)
+	message := strings.Repeat("aaaaaaaaa ", 2500)
 	patterns := []string{
-		"%" + strings.Repeat("a*", 400) + "b%",
-		"%" + strings.Repeat("a{1,9}", 50) + "b%",
+		"%" + strings.Repeat("a*", 200) + "b%",
+		"%" + strings.Repeat("a{1,9}", 20) + "b%",
 		"[" + strings.Repeat("..., a=aaaaaaaaa, ", 50) + "b=b, ...]",
 		"[" + strings.Repeat("a, ", 300) + "...]",
 		"{ " + strings.Repeat("(", 400) + "$.a = 1" + strings.Repeat(")", 400) + " }",

@@ -77,7 +77,7 @@ func (v *value) is(text string) bool {
 
 // maxProgram bounds a compiled regular expression, in instructions: matching
 // takes time proportional to it, and repetitions multiply it.
-const maxProgram = 1000
+const maxProgram = 500
 
 // regex reads a regular expression between percent signs.
 func (s *scanner) regex() (*regexp.Regexp, error) {

@@ -35,6 +35,7 @@ func TestPutLogEvents(t *testing.T) {
 		{"one", []types.InputLogEvent{n.event(0, "a")}, nil, 1},
 		{"same time", []types.InputLogEvent{n.event(0, "a"), n.event(0, "b")}, nil, 2},
 		{"large", []types.InputLogEvent{n.event(0, large)}, nil, 1},
+		{"escaped", []types.InputLogEvent{n.event(0, strings.Repeat("\x01", len(large)))}, nil, 1},
 		{"unicode", []types.InputLogEvent{n.event(0, "🙀 - 参よ - \x01\n")}, nil, 1},
 		{"ten thousand", tenThousand, nil, 10_000},
 		{"a day", []types.InputLogEvent{n.event(-24*hour, "a"), n.event(0, "b")}, nil, 2},
@@ -319,6 +320,32 @@ func TestFilterPagesBySize(t *testing.T) {
 		if got != "abcde" || pages < 5 {
 			t.Errorf("pattern %q: %s on %d pages", pattern, got, pages)
 		}
+	}
+}
+
+// A search that takes long answers with a token after a while, from which it
+// goes on.
+func TestFilterTime(t *testing.T) {
+	n := newNode(t, config{})
+	n.group("g", "s")
+	n.put("g", "s", 0, "a", "b", "c")
+	slow := n.cfg.Now
+	n.cfg.Now = func() time.Time {
+		n.clock.move(4 * time.Second)
+		return slow()
+	}
+	var got []string
+	pages := 0
+	p := cloudwatchlogs.NewFilterLogEventsPaginator(n.Client, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("g"), FilterPattern: aws.String("c")})
+	for ; p.HasMorePages(); pages++ {
+		out, err := p.NextPage(t.Context())
+		n.must(err)
+		for _, e := range out.Events {
+			got = append(got, *e.Message)
+		}
+	}
+	if len(got) != 1 || got[0] != "c" || pages != 2 {
+		t.Errorf("%q on %d pages", got, pages)
 	}
 }
 

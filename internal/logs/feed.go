@@ -270,6 +270,9 @@ func (d *delivery) payload(stream string, events []logstore.Event) ([]byte, erro
 // good, or patience is over.
 func (d *delivery) deliver(ctx context.Context, stream string, events []logstore.Event) {
 	payload, err := d.payload(stream, events)
+	if own, unknown := d.functions.LogGroup(ctx, d.filter.Destination); unknown == nil && own == d.group {
+		err = errors.New("the function has come to write to this log group: each delivery would cause the next")
+	}
 	ctx, cancel := context.WithTimeout(ctx, feedPatience)
 	defer cancel()
 	wait := d.patient.first

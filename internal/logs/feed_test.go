@@ -2,6 +2,7 @@ package logs
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -31,6 +32,7 @@ type fakeFunctions struct {
 	invoke  func(ctx context.Context, attempt int) error // nil: accepted
 	mu      sync.Mutex
 	attempt int
+	group   string // of all functions, if it is set
 }
 
 type invoked struct {
@@ -43,7 +45,15 @@ func (f *fakeFunctions) LogGroup(_ context.Context, arn string) (string, error) 
 	if name == "none" {
 		return "", firn.Faultf(firn.ResourceNotFound, "Function not found: %s", arn)
 	}
-	return "/aws/lambda/" + name, nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return stdcmp.Or(f.group, "/aws/lambda/"+name), nil
+}
+
+func (f *fakeFunctions) writeTo(group string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.group = group
 }
 
 func (f *fakeFunctions) InvokeAsync(ctx context.Context, arn string, payload []byte) error {
@@ -370,6 +380,25 @@ func TestDeliverySize(t *testing.T) {
 	}
 	if diff := cmp.Diff(messages, got); diff != "" {
 		t.Error("events are lost or out of order")
+	}
+}
+
+// A function that comes to write to the group that it is subscribed to does not
+// run in circles.
+func TestDeliveryLoop(t *testing.T) {
+	functions := &fakeFunctions{events: make(chan invoked, 100)}
+	n := newNode(t, config{functions: functions, run: true, change: hasty})
+	n.group("g", "s")
+	n.group("other", "s")
+	for _, group := range []string{"g", "other"} {
+		_, err := n.PutSubscriptionFilter(t.Context(), subscribe(group, "f", ""))
+		n.must(err)
+	}
+	functions.writeTo("g")
+	n.put("g", "s", 0, "one")
+	n.put("other", "s", 0, "two")
+	if _, m, _ := functions.next(t); m.LogGroup != "other" || functions.attempts() != 1 {
+		t.Errorf("%+v", m)
 	}
 }
 

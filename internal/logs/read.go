@@ -19,9 +19,10 @@ const (
 	// maxEvents and maxPageBytes bound a page of events (API Reference).
 	maxEvents    = 10_000
 	maxPageBytes = 1 << 20
-	// maxScanBytes is how much one FilterLogEvents looks at before it answers
-	// with what it has and a token.
+	// maxScanBytes and maxScanTime are how much one FilterLogEvents looks at,
+	// and how long, before it answers with what it has and a token.
 	maxScanBytes = 64 << 20
+	maxScanTime  = 5 * time.Second
 )
 
 // cursor is where reading goes on, and in which direction. As a token it is
@@ -191,6 +192,7 @@ func (s *Service) scan(ctx context.Context, q logstore.Query, pattern *logpatter
 	var found []logstore.Event
 	var none logstore.Position
 	size, looked := 0, 0
+	until := s.cfg.Now().Add(maxScanTime)
 	all := pattern.String() == ""
 	for {
 		q.Limit = maxEvents
@@ -214,7 +216,7 @@ func (s *Service) scan(ctx context.Context, q logstore.Query, pattern *logpatter
 				}
 				found, size = append(found, e), size+bytes
 			}
-			if len(found) == limit || looked >= maxScanBytes {
+			if len(found) == limit || looked >= maxScanBytes || s.cfg.Now().After(until) {
 				if page.More || i < len(page.Events)-1 {
 					return found, q.After, nil
 				}
