@@ -146,23 +146,6 @@ func TestPresigned(t *testing.T) {
 	}
 }
 
-// TestKeyCache: another secret of the same key does not meet the old signing
-// key, and the cache does not grow without end.
-func TestKeyCache(t *testing.T) {
-	var c keyCache
-	name := keyOf{"k", "20261120", "r", "s"}
-	a := c.get(name, "one")
-	if c.get(name, "two") == a || c.get(name, "one") != a {
-		t.Error("keys are mixed up")
-	}
-	for i := range maxKeys + 10 {
-		c.get(keyOf{NewRequestID(), "20261120", "r", "s"}, "x")
-		if len(c.keys) > maxKeys {
-			t.Fatalf("%d keys after %d", len(c.keys), i)
-		}
-	}
-}
-
 // TestAuthenticate is the form for listeners other than a Mux.
 func TestAuthenticate(t *testing.T) {
 	a := NewAuthenticator(AuthConfig{Credentials: oneKey{}, Region: testRegion, Service: "lambda"})

@@ -10,18 +10,18 @@ import (
 // array reads a list. A null item is a violation, as an item of Lambda's
 // lists always must be there.
 func (d *decoder) array(p *plan, v reflect.Value) error {
-	if c := d.peek(); c != '[' {
+	if c := d.Peek(); c != '[' {
 		return d.wrongStart("list", c)
 	}
 	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 	var shown []string
 	nulls, count := 0, 0
-	err := d.items(func() error {
+	err := d.Items(func() error {
 		count++
 		if d.values++; d.values > maxValues {
 			return tooManyValues()
 		}
-		if null, err := d.null(); null || err != nil {
+		if null, err := d.Null(); null || err != nil {
 			nulls++
 			return err
 		}
@@ -82,16 +82,16 @@ func quotedList(p *plan, items []string) string {
 
 // object reads a map.
 func (d *decoder) object(p *plan, v reflect.Value) error {
-	if c := d.peek(); c != '{' {
+	if c := d.Peek(); c != '{' {
 		return d.wrongStart("map", c)
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	nulls := 0
-	err := d.members(func(name string) error {
+	err := d.Members(func(name string) error {
 		if d.values++; d.values > maxValues {
 			return tooManyValues()
 		}
-		if null, err := d.null(); null || err != nil {
+		if null, err := d.Null(); null || err != nil {
 			nulls++
 			return err
 		}

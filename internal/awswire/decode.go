@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/jsonscan"
 	"github.com/firn-run/firn/internal/awswire/model"
 )
 
 // decoder fills one input. The first error of syntax or type ends it; broken
 // constraints are collected.
 type decoder struct {
-	scanner
+	jsonscan.Scanner
 	violations
 	depth  int
 	values int // met so far
@@ -31,7 +32,7 @@ func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
 		return err
 	}
 	if err := d.any(p, v, r); err != nil {
-		var syntax *syntaxError
+		var syntax *jsonscan.SyntaxError
 		if errors.As(err, &syntax) {
 			return &firn.Fault{Kind: firn.Serialization, Message: syntax.Error()}
 		}
@@ -172,7 +173,7 @@ func epoch(seconds float64) time.Time {
 
 // body reads the members of p in the body.
 func (d *decoder) body(p *plan, v reflect.Value, body []byte) error {
-	d.data = body
+	d.Data = body
 	for i := range p.fields {
 		if f := &p.fields[i]; f.place == inPayload {
 			return d.payload(f, v.Field(f.index), body)
@@ -182,12 +183,12 @@ func (d *decoder) body(p *plan, v reflect.Value, body []byte) error {
 		return nil
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
-		d.data = []byte("{}") // a body that is left out has no members
+		d.Data = []byte("{}") // a body that is left out has no members
 	}
 	if err := d.structure(p, v); err != nil {
 		return err
 	}
-	return d.end()
+	return d.End()
 }
 
 // payload reads the member that is the whole body.
@@ -211,7 +212,7 @@ func (d *decoder) payload(f *field, v reflect.Value, body []byte) error {
 		if err := d.value(f.plan, v, false); err != nil {
 			return err
 		}
-		return d.end()
+		return d.End()
 	}
 }
 
@@ -224,20 +225,20 @@ func (d *decoder) blob(p *plan, b []byte) {
 
 // structure reads an object into v.
 func (d *decoder) structure(p *plan, v reflect.Value) error {
-	if c := d.peek(); c != '{' {
+	if c := d.Peek(); c != '{' {
 		return d.wrongStart("structure or map", c)
 	}
-	if d.depth++; d.depth > maxDepth {
-		return d.fail("Nesting is too deep")
+	if d.depth++; d.depth > jsonscan.MaxDepth {
+		return d.Fail("Nesting is too deep")
 	}
 	defer func() { d.depth-- }()
 	var seen uint64
-	err := d.members(func(name string) error {
+	err := d.Members(func(name string) error {
 		f := p.byName[name]
 		if f == nil {
-			return d.skip(d.depth)
+			return d.Skip(d.depth)
 		}
-		if null, err := d.null(); null || err != nil {
+		if null, err := d.Null(); null || err != nil {
 			return err
 		}
 		seen |= 1 << f.bit
@@ -337,20 +338,20 @@ type scalar struct {
 
 // scalar reads a scalar of any type. An object or array is an error.
 func (d *decoder) scalar() (scalar, error) {
-	switch c := d.peek(); c {
+	switch c := d.Peek(); c {
 	case '{':
 		return scalar{}, firn.Faultf(firn.Serialization, "Start of structure or map found where not expected.")
 	case '[':
 		return scalar{}, firn.Faultf(firn.Serialization, "Start of list found where not expected")
 	case '"':
-		text, err := d.bytes()
+		text, err := d.Bytes()
 		return scalar{"STRING_VALUE", text}, err
 	case 't':
-		return scalar{"TRUE_VALUE", nil}, d.literal("true")
+		return scalar{"TRUE_VALUE", nil}, d.Literal("true")
 	case 'f':
-		return scalar{"FALSE_VALUE", nil}, d.literal("false")
+		return scalar{"FALSE_VALUE", nil}, d.Literal("false")
 	default:
-		text, err := d.number()
+		text, err := d.Number()
 		return scalar{"NUMBER_VALUE", []byte(text)}, err
 	}
 }
@@ -432,7 +433,7 @@ func (d *decoder) wrongStart(wanted string, found byte) error {
 	case found == '[':
 		return firn.Faultf(firn.Serialization, "Start of list found where not expected")
 	}
-	if err := d.skip(d.depth); err != nil {
+	if err := d.Skip(d.depth); err != nil {
 		return err
 	}
 	return firn.Faultf(firn.Serialization, "Expected %s or null", wanted)

@@ -158,12 +158,6 @@ func TestScope(t *testing.T) {
 			t.Errorf("%s: %d %s", service, w.Code, w.Body)
 		}
 	}
-	if functions.cfg.Auth.keys == logs.cfg.Auth.keys {
-		t.Error("two authenticators share a cache without being made from one")
-	}
-	if a := NewAuthenticator(AuthConfig{}); a.For("x").keys != a.For("y").keys {
-		t.Error("services of one authenticator do not share a cache of keys")
-	}
 }
 
 // TestAuthenticated guards an endpoint of firn's own.

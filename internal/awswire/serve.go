@@ -76,17 +76,17 @@ func (m *Mux) admit(w http.ResponseWriter, r *Request, limit bodyLimit) error {
 		r.Body, err = readBody(w, r.HTTP, limit)
 		return err
 	}
-	proof, err := m.cfg.Auth.begin(r.HTTP)
+	proof, err := m.cfg.Auth.Begin(r.HTTP)
 	if err != nil {
 		return err
 	}
 	if r.Body, err = readBody(w, r.HTTP, limit); err != nil {
 		return err
 	}
-	if err := proof.finish(r.HTTP, r.Body); err != nil {
+	if err := proof.Finish(r.HTTP, r.Body); err != nil {
 		return err
 	}
-	r.Identity = proof.id
+	r.Identity = proof.Identity
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/smithy-go"
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire/jsonscan"
 )
 
 // unionPlanLocked binds the interface that the SDK has for a union to the
@@ -51,22 +52,22 @@ func (f *field) choose(v reflect.Value) reflect.Value {
 
 // union reads the object of a union: one member that is not null.
 func (d *decoder) union(p *plan, v reflect.Value) error {
-	if c := d.peek(); c != '{' {
+	if c := d.Peek(); c != '{' {
 		return d.wrongStart("structure or map", c)
 	}
-	if d.depth++; d.depth > maxDepth {
-		return d.fail("Nesting is too deep")
+	if d.depth++; d.depth > jsonscan.MaxDepth {
+		return d.Fail("Nesting is too deep")
 	}
 	defer func() { d.depth-- }()
 	count := 0
-	err := d.members(func(name string) error {
-		if null, err := d.null(); null || err != nil {
+	err := d.Members(func(name string) error {
+		if null, err := d.Null(); null || err != nil {
 			return err
 		}
 		count++
 		f := p.byName[name]
 		if f == nil {
-			return d.skip(d.depth)
+			return d.Skip(d.depth)
 		}
 		d.push(f.path)
 		defer d.pop()
