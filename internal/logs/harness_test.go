@@ -53,9 +53,10 @@ func (c *clock) move(d time.Duration) {
 type node struct {
 	*Service
 	*cloudwatchlogs.Client
-	t     *testing.T
-	clock *clock
-	stop  func()
+	t       *testing.T
+	clock   *clock
+	address string
+	stop    func()
 }
 
 // config is how a test wants its node.
@@ -107,7 +108,7 @@ func newNode(t *testing.T, cfg config) *node {
 	} else {
 		ended <- nil
 	}
-	n := &node{Service: s, Client: newClient(server.Listener.Addr().String()), t: t, clock: cfg.clock}
+	n := &node{Service: s, Client: newClient(server.Listener.Addr().String()), t: t, clock: cfg.clock, address: server.Listener.Addr().String()}
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -32,7 +32,8 @@ type tailing struct {
 
 func (n *node) tail(in *cloudwatchlogs.StartLiveTailInput) *tailing {
 	n.t.Helper()
-	out, err := n.StartLiveTail(n.t.Context(), in)
+	// A client of its own: streams of one client share a buffer of the SDK.
+	out, err := newClient(n.address).StartLiveTail(n.t.Context(), in)
 	n.must(err)
 	l := &tailing{t: n.t, stream: out.GetStream()}
 	n.t.Cleanup(func() { l.stream.Close() })
