@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 )
 
 // The catalog is a journal of groups and streams, each record
@@ -151,9 +152,9 @@ func parseRecord(b []byte) (record, int, error) {
 type catalog struct {
 	dir   string
 	file  *os.File
-	size  int64
-	live  int64 // about what a snapshot would take
-	dirty bool  // something is not synced
+	size  atomic.Int64 // Stats reads it without a lock
+	live  int64        // about what a snapshot would take
+	dirty bool         // something is not synced
 	// broken: what the file holds after size is not known, or what was
 	// written to it may not be there. Only a snapshot repairs that.
 	broken bool
@@ -171,17 +172,19 @@ func openCatalog(dir string, each func(record)) (*catalog, error) {
 	}
 	c := &catalog{dir: dir, file: f}
 	b, err := os.ReadFile(name)
-	for err == nil && int(c.size) < len(b) {
-		r, n, bad := parseRecord(b[c.size:])
+	size := 0
+	for err == nil && size < len(b) {
+		r, n, bad := parseRecord(b[size:])
 		if bad != nil {
 			break // a torn end
 		}
 		each(r)
-		c.size += int64(n)
+		size += n
 	}
-	if err == nil && int(c.size) < len(b) {
-		err = f.Truncate(c.size)
+	if err == nil && size < len(b) {
+		err = f.Truncate(int64(size))
 	}
+	c.size.Store(int64(size))
 	if err == nil {
 		err = f.Sync() // what was read is going to be relied on
 	}
@@ -201,11 +204,12 @@ func (c *catalog) append(records ...record) error {
 	for _, r := range records {
 		buf = r.append(buf)
 	}
-	if _, err := c.file.WriteAt(buf, c.size); err != nil {
-		c.broken = c.file.Truncate(c.size) != nil
+	size := c.size.Load()
+	if _, err := c.file.WriteAt(buf, size); err != nil {
+		c.broken = c.file.Truncate(size) != nil
 		return err
 	}
-	c.size += int64(len(buf))
+	c.size.Store(size + int64(len(buf)))
 	c.dirty = true
 	return nil
 }
@@ -237,13 +241,14 @@ func (c *catalog) replace(snapshot []byte) error {
 		return err
 	}
 	c.file.Close()
-	c.file, c.size, c.live, c.dirty, c.broken = f, int64(len(snapshot)), int64(len(snapshot)), false, false
+	c.file, c.live, c.dirty, c.broken = f, int64(len(snapshot)), false, false
+	c.size.Store(c.live)
 	return nil
 }
 
 // stale reports whether a snapshot is worth its while.
 func (c *catalog) stale() bool {
-	return c.broken || c.size > 64<<10 && c.size > 2*c.live
+	return c.broken || c.size.Load() > max(64<<10, 2*c.live)
 }
 
 // syncDir makes the names in a directory durable.

@@ -174,10 +174,10 @@ func TestCatalogIsRewritten(t *testing.T) {
 		s.forgetStreamLocked(st)
 		s.mu.Unlock()
 	}
-	before, next := s.catalog.size, s.nextSeq
+	before, next := s.catalog.size.Load(), s.nextSeq
 	s.tidy()
-	if s.catalog.size > 200 || before < 64<<10 {
-		t.Errorf("the catalog went from %d to %d bytes", before, s.catalog.size)
+	if s.catalog.size.Load() > 200 || before < 64<<10 {
+		t.Errorf("the catalog went from %d to %d bytes", before, s.catalog.size.Load())
 	}
 	id := s.nextID
 	s = reopen(t, s)

@@ -80,7 +80,7 @@ func (s *Store) catalogCostLocked() int64 {
 // usedLocked is what the store takes, with a snapshot of the catalog to come;
 // wmu is held.
 func (s *Store) usedLocked() int64 {
-	used := s.catalog.size + s.catalog.live
+	used := s.catalog.size.Load() + s.catalog.live
 	for _, seg := range s.segments {
 		used += seg.disk()
 	}
@@ -106,7 +106,14 @@ func (s *Store) roomLocked(bytes int64) error {
 // dropSegmentLocked removes a segment and counts what was alive in it; wmu is
 // held.
 func (s *Store) dropSegmentLocked(seg *segment) error {
+	mark := func(evicted bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		seg.evicted = evicted
+	}
+	mark(true) // first, so that a reader who misses the files knows why
 	if err := s.removeFiles(seg.id); err != nil {
+		mark(false)
 		return err
 	}
 	s.mu.Lock()

@@ -35,8 +35,8 @@ func (s *Store) Read(q Query) (Page, error) {
 	}
 	for attempt := 0; ; attempt++ {
 		page, err := s.read(q)
-		// A segment was compacted or removed since its place was looked up.
-		if errors.Is(err, fs.ErrNotExist) && attempt < 5 {
+		// A segment was compacted since its place was looked up.
+		if errors.Is(err, fs.ErrNotExist) && attempt < 100 {
 			continue
 		}
 		if err != nil && !errors.Is(err, ErrNoGroup) {
@@ -65,6 +65,7 @@ func (s *Store) read(q Query) (Page, error) {
 
 // part is what a query looks at in one segment.
 type part struct {
+	segment *segment
 	id      fileID
 	salt    uint64
 	table   []block // nil when it is to be loaded
@@ -125,7 +126,7 @@ func (s *Store) choose(q Query) ([]*part, *window, error) {
 			first, _ := w.ends(sp.min, sp.max)
 			p := parts[sp.seg]
 			if p == nil {
-				p = &part{id: sp.seg.id, salt: sp.seg.salt, table: sp.seg.table, streams: map[uint64]string{}, first: first}
+				p = &part{segment: sp.seg, id: sp.seg.id, salt: sp.seg.salt, table: sp.seg.table, streams: map[uint64]string{}, first: first}
 				parts[sp.seg] = p
 			}
 			p.streams[st.id] = st.name
@@ -206,7 +207,10 @@ func (s *sweep) all() error {
 		}
 		if !r.loaded {
 			if err := s.load(r); err != nil {
-				return err
+				if !s.store.evicted(r.segment) {
+					return err
+				}
+				r.blocks = nil
 			}
 		} else {
 			s.take(r, r.blocks[0])
@@ -220,6 +224,13 @@ func (s *sweep) all() error {
 		heap.Fix(&s.queue, 0)
 	}
 	return nil
+}
+
+// evicted reports whether a segment went with all that was in it.
+func (s *Store) evicted(seg *segment) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return seg.evicted
 }
 
 // load finds the blocks of a run and opens its file.

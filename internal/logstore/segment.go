@@ -28,7 +28,9 @@ type segment struct {
 	table  []block // of a segment without an index file
 	spans  []*span // live ones; a stream may have several
 	live   int64   // bytes of the blocks of the spans
-	gone   bool    // removed; its file may still be open
+	gone   bool    // removed, or merged into another; its file may still be open
+	// evicted: removed with what was in it.
+	evicted bool
 }
 
 // disk is what its files take, or will when it is sealed.

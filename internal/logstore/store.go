@@ -272,9 +272,7 @@ func (s *Store) Stats() Stats {
 		EvictedEvents: c.evicted.Load(), EvictedBytes: c.evictedBytes.Load(), WatchDropped: c.watchDropped.Load(),
 		Corrupt: c.corrupt.Load(), Syncs: c.syncs.Load(),
 	}
-	s.wmu.Lock()
-	st.Bytes = s.catalog.size
-	s.wmu.Unlock()
+	st.Bytes = s.catalog.size.Load()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	st.Segments, st.Streams, st.Groups = len(s.segments), len(s.streams), len(s.groups)

@@ -276,8 +276,8 @@ func checkAccounts(t *testing.T, s *Store) {
 	for _, seg := range s.segments {
 		known += seg.disk()
 	}
-	if disk > known+s.catalog.size {
-		t.Errorf("%d bytes on disk, known are %d", disk, known+s.catalog.size)
+	if disk > known+s.catalog.size.Load() {
+		t.Errorf("%d bytes on disk, known are %d", disk, known+s.catalog.size.Load())
 	}
 	if tmp, _ := filepath.Glob(s.path("*.tmp")); len(tmp) > 0 {
 		t.Errorf("left over: %v", tmp)
