@@ -17,7 +17,7 @@ type facts struct {
 	traceHeader                          string
 	spans                                []lifecycle.Span
 	runtimeStatus, runtimeError          string
-	runtimeSeen                          bool
+	runtimeSeen, gaveUp                  bool
 	status, errorType                    string
 	fatal                                bool
 	billedMs                             int64
@@ -231,6 +231,9 @@ func (f *facts) step(r lifecycle.Phase) {
 	case lifecycle.PhaseAnswered:
 		if !f.start.IsZero() && f.answered.IsZero() {
 			f.answered = at
+			// An answer that the function did not give comes after the end of
+			// its runtime, and is an error of the platform's.
+			f.gaveUp = f.runtimeSeen && f.runtimeStatus != lifecycle.StatusSuccess
 		}
 	case lifecycle.PhaseFrozen:
 		f.mark(MarkFrozen, at, "")

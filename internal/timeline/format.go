@@ -37,16 +37,17 @@ func clean(s string) string {
 	if len(s) > 4*maxName {
 		s = s[:4*maxName]
 	}
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == utf8.RuneError || unicode.IsControl(r):
-			return '�'
-		case !unicode.IsPrint(r):
+	return cut(printable(s), maxName)
+}
+
+// printable replaces what does not print.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) { // nor is what is not UTF-8
 			return '�'
 		}
 		return r
 	}, s)
-	return cut(s, maxName)
 }
 
 // cut shortens a text to n runes.

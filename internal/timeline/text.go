@@ -137,7 +137,7 @@ func (d *textDrawing) head() {
 		head += "  environment " + clean(t.Environment)
 	}
 	d.line("1", head)
-	for _, text := range wrap(t.Verdict, d.opts.Width) {
+	for _, text := range wrap(printable(t.Verdict), d.opts.Width) {
 		d.line(d.verdictColour(), text)
 	}
 	d.line("90", facts1(t, zone))

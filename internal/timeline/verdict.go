@@ -112,7 +112,8 @@ func (b *builder) waits() (waits []Wait) {
 type cause struct {
 	took Offset
 	what string // a clause that says so, with the duration
-	slow string // the same in a word or two
+	slow string // the same in a word or two, to which the duration is added
+	part Offset // the duration to add, when it is not took
 	init bool
 	// The bars that show it: of which lane, and of which kinds.
 	lane  LaneKind
@@ -140,7 +141,7 @@ func (b *builder) causes() (all []cause) {
 		c.kinds = []BarKind{BarResponse}
 	} else if name, d := b.longestCall(); name != "" && d > c.took/2 {
 		c.what += ", " + ms(d) + " of it in " + name
-		c.slow, c.lane, c.party, c.kinds = name, Call, name, []BarKind{BarCall}
+		c.slow, c.part, c.lane, c.party, c.kinds = name, d, Call, name, []BarKind{BarCall}
 	}
 	return append(all, c)
 }
@@ -161,7 +162,7 @@ func (b *builder) causesOfInit(n *initFacts) (all []cause) {
 	switch {
 	case n.failed():
 		whole.slow = "failed init"
-		whole.what = fmt.Sprintf("an init that ended in %s%s took %s", n.status, because(n.errorType), ms(whole.took))
+		whole.what = fmt.Sprintf("an init that ended in %s%s took %s", clean(n.status), because(n.errorType), ms(whole.took))
 		return []cause{whole}
 	case n.runtime.started.IsZero():
 		whole.what = "the init took " + ms(whole.took)
@@ -263,12 +264,12 @@ func (b *builder) verdict() (sentence, slow string) {
 	causes := b.causes()
 	main := slices.MaxFunc(causes, func(x, y cause) int { return cmp.Compare(x.took, y.took) })
 	d := &b.t.Durations
-	slow = main.slow + " " + ms(main.took)
+	slow = main.slow + " " + ms(cmp.Or(main.part, main.took))
 	party, runtime := b.lastParty()
 	switch {
 	case b.report.IsZero():
 		return "still running after " + ms(b.t.End-b.offset(b.start)) + b.running(), "running"
-	case b.status == lifecycle.StatusTimeout && b.answered.IsZero():
+	case b.status == lifecycle.StatusTimeout && (b.answered.IsZero() || b.gaveUp):
 		sentence = fmt.Sprintf("timed out after %s: the function had not answered", ms(d.Total))
 		if main.init {
 			sentence = fmt.Sprintf("timed out, the caller waited %s: %s", ms(d.Caller), main.what)
@@ -313,7 +314,7 @@ func (b *builder) verdictOfInit() (sentence, slow string) {
 	case n.end.IsZero():
 		return "init has been running for " + ms(b.t.End-b.offset(n.begin)), "init running"
 	case n.failed():
-		return fmt.Sprintf("init ended in %s%s after %s", n.status, because(n.errorType), ms(b.offset(n.end)-b.offset(n.begin))), "init failed"
+		return fmt.Sprintf("init ended in %s%s after %s", clean(n.status), because(n.errorType), ms(b.offset(n.end)-b.offset(n.begin))), "init failed"
 	}
 	return "init took " + ms(b.offset(n.end)-b.offset(n.begin)), "init"
 }

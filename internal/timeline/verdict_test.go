@@ -19,10 +19,11 @@ func TestVerdicts(t *testing.T) {
 		"extension-init":  {"cold start 910 ms: extension vault took 420 ms to register, and was ready 350 ms after the runtime", "init of vault 770 ms", "vault starting, vault readying"},
 		"timeout":         {"timed out after 3,000 ms: the function had not answered", "timeout", "runtime invoke"},
 		"timeout-in-tail": {"timed out after 3,000 ms: extension logger had not finished; the caller had its answer after 11.0 ms", "timeout of extension logger", "logger tail"},
-		"xray":            {"the caller waited 61.0 ms: the function took 60.7 ms, 49.0 ms of it in DynamoDB", "DynamoDB 60.7 ms", "DynamoDB call"},
+		"xray":            {"the caller waited 61.0 ms: the function took 60.7 ms, 49.0 ms of it in DynamoDB", "DynamoDB 49.0 ms", "DynamoDB call"},
 		"provisioned":     {"the caller waited 30.0 ms for the function", "function 29.8 ms", "runtime latency"},
 		"init-twice":      {"failed (Function.Mine): cold start 258 ms: an init that ended in error (Runtime.ExitError) took 148 ms", "failed init 148 ms", "platform init, platform init"},
 		"records-only":    {"cold start 120 ms: the init took 120 ms; the environment was busy 20.0 ms more for extension logger", "init 120 ms", "platform init"},
+		"crash":           {"failed (Runtime.ExitError): the caller waited 40.0 ms for the function", "function 39.0 ms", "runtime invoke"},
 		"running":         {"still running after 79.0 ms: the caller has its answer, extension logger has not come back", "running", ""},
 	}
 	for name, in := range scripts(t) {
