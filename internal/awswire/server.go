@@ -20,7 +20,8 @@ const (
 //	time to the last header    10 s, then the connection is closed
 //	idle connection            120 s
 //	body                       6 MiB + 100 B for Invoke, 70167211 B for uploads of
-//	                           code, 8 MiB for checkpoints, 1 MiB for the rest
+//	                           code, 8 MiB for checkpoints and for all services but
+//	                           Lambda, 1 MiB for the rest
 //	                           (413 beyond); read no further than 16 MiB over
 //	time to read a body        30 s, and 1 s for every 64 KiB of its limit
 //	time to read an answer     30 s, and 1 s for every 64 KiB of it, from its
