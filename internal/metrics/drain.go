@@ -169,14 +169,14 @@ func (b *batch) add(name, unit string, dims []series.Dimension, start int64, p s
 	if p.Count == 0 {
 		return
 	}
+	if len(b.samples) == portion {
+		b.flush(false) // the last portion, never empty, waits for all before it too
+	}
 	b.samples = append(b.samples, series.Sample{
 		Key:   series.NewKey(Namespace, name, dims, unit),
 		Time:  time.Unix(start, 0),
 		Point: p,
 	})
-	if len(b.samples) >= portion {
-		b.flush(false) // the last portion waits for all before it too
-	}
 }
 
 func (b *batch) flush(durable bool) {

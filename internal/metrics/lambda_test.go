@@ -251,7 +251,7 @@ func TestRunWritesMinutes(t *testing.T) {
 		src := &telemetry.Source{Function: "f", Version: "1"}
 		s.Sink().Record(src, "a", lifecycle.Start{Stamp: lifecycle.Stamp{Time: time.Now()}, RequestID: "a", InvokedARN: functionARN("f", "")})
 		s.Sink().Record(src, "a", lifecycle.Report{Stamp: lifecycle.Stamp{Time: time.Now()}, RequestID: "a", Status: "success"})
-		time.Sleep(70 * time.Second)
+		time.Sleep(70 * time.Second) // archtest:sleep virtual time
 		synctest.Wait()
 		cancel()
 		if err := <-done; err != nil {

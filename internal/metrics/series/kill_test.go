@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		writeUntilKilled(dir)
 	}
+	if dir := os.Getenv(fullDir); dir != "" {
+		os.Exit(diskFullChild(dir))
+	}
 	os.Exit(m.Run())
 }
 

@@ -27,7 +27,7 @@ type Query struct {
 func (db *DB) Query(q Query) ([]Datapoint, error) {
 	key := NewKey(q.Namespace, q.Name, q.Dimensions, "")
 	metric := metricID(&key)
-	start, end, period := q.Start.Unix(), q.End.Unix(), max(1, int64(q.Period/time.Second))
+	g := gather{start: q.Start.Unix(), end: q.End.Unix(), period: max(1, int64(q.Period/time.Second))}
 
 	db.mu.RLock()
 	var wanted []*known
@@ -36,26 +36,18 @@ func (db *DB) Query(q Query) ([]Datapoint, error) {
 			wanted = append(wanted, k)
 		}
 	}
-	if len(wanted) == 0 {
-		db.mu.RUnlock()
-		return nil, nil
-	}
-	var blocks []*block
-	for _, b := range db.blocks {
-		if b.Start < end && b.end() > start {
-			b.users.Add(1)
-			blocks = append(blocks, b)
-		}
-	}
 	merged := make([]run, len(wanted))
 	for i, k := range wanted {
-		g := gather{out: &merged[i], start: start, end: end, period: period}
 		for _, h := range []*head{db.flushing, db.head} {
 			if h != nil && h.series[k.id] != nil {
-				g.add(h.series[k.id][0])
-				g.add(h.series[k.id][1])
+				g.add(&merged[i], h.series[k.id][0])
+				g.add(&merged[i], h.series[k.id][1])
 			}
 		}
+	}
+	var blocks []*block
+	if len(wanted) > 0 {
+		blocks = db.useLocked(g.start, g.end)
 	}
 	db.mu.RUnlock()
 
@@ -66,7 +58,6 @@ func (db *DB) Query(q Query) ([]Datapoint, error) {
 	}()
 	var out []Datapoint
 	for i, k := range wanted {
-		g := gather{out: &merged[i], start: start, end: end, period: period}
 		for _, b := range blocks {
 			e, ok := b.find(k.id)
 			if !ok {
@@ -80,7 +71,7 @@ func (db *DB) Query(q Query) ([]Datapoint, error) {
 			if err != nil {
 				return nil, err
 			}
-			g.add(points)
+			g.add(&merged[i], points)
 		}
 		for _, x := range merged[i] {
 			out = append(out, Datapoint{Time: unix(x.t), Unit: k.key.Unit, Point: x.p})
@@ -92,19 +83,28 @@ func (db *DB) Query(q Query) ([]Datapoint, error) {
 	return out, nil
 }
 
-// gather merges runs into periods that begin at start.
-type gather struct {
-	out                *run
-	start, end, period int64
+// useLocked returns the blocks of a range of time, to be released.
+func (db *DB) useLocked(start, end int64) []*block {
+	var out []*block
+	for _, b := range db.blocks {
+		if b.Start < end && b.end() > start {
+			b.users.Add(1)
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
-func (g gather) add(r run) {
+// gather merges runs into periods that begin at start.
+type gather struct{ start, end, period int64 }
+
+func (g gather) add(out *run, r run) {
 	from, _ := slices.BinarySearchFunc(r, g.start, func(x timed, t int64) int { return cmp.Compare(x.t, t) })
 	for _, x := range r[from:] {
 		if x.t >= g.end {
 			return
 		}
-		g.out.add(g.start+floor(x.t-g.start, g.period), x.p)
+		out.add(g.start+floor(x.t-g.start, g.period), x.p)
 	}
 }
 
