@@ -31,6 +31,10 @@ type FunctionVersion struct {
 	EphemeralStorageMB int
 	Environment        map[string]string
 
+	// Image is set for functions of PackageType Image; Code and Layers are
+	// empty then, and Runtime too.
+	Image *Image
+
 	Code   Digest   // zip archive of the function
 	Layers []Digest // zip archives, in the order in which they overlay each other
 
@@ -39,4 +43,15 @@ type FunctionVersion struct {
 	ApplicationLogLevel string // with JSON only, else ""
 	SystemLogLevel      string // with JSON only, else ""
 	LogGroup            string // "/aws/lambda/NAME" unless configured
+}
+
+// Image is the container image of a function, pinned when the function was
+// created or updated, with the function's ImageConfig applied.
+type Image struct {
+	Digest     Digest // of the manifest, as in the registry: "sha256:" and hexadecimal
+	Reference  string // REGISTRY/REPOSITORY@DIGEST, for people
+	Entrypoint []string
+	Command    []string
+	WorkingDir string   // "" is the image's own, else /
+	Env        []string // of the image, KEY=VALUE
 }
