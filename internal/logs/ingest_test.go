@@ -188,7 +188,7 @@ func TestIngestNeverBlocks(t *testing.T) {
 		}
 		lost := st.Functions[loud.ARN].Dropped
 		close(store.gate)
-		time.Sleep(3 * time.Second) // of the bubble's clock
+		time.Sleep(3 * time.Second) // archtest:sleep virtual time
 		said := store.said("loud one")
 		note := fmt.Sprintf("LOGS_DROPPED Lines: %d\tBytes: %d\tReason: the log store had no room for them\n", lost, lost*101)
 		if len(said) == 0 || !slices.Contains(said, note) || int64(len(said)) != 5000-lost+1 {

@@ -46,7 +46,7 @@ func TestPermitIsAskedForWhatIsNeeded(t *testing.T) {
 		role, arn := "arn:aws:iam::123456789012:role/f ", " arn:aws:logs:eu-north-1:123456789012:log-group:/aws/lambda/f:log-stream:"
 		put := role + "logs:PutLogEvents" + arn + "one"
 		say(i, src, "first")
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // archtest:sleep virtual time
 		want(t, "first line", p.take(), []string{put, role + "logs:CreateLogGroup" + arn, role + "logs:CreateLogStream" + arn + "one"})
 		say(i, src, "second")
 		time.Sleep(time.Second)
