@@ -47,8 +47,7 @@ func (d *deliverer) send() error {
 			return err
 		}
 		kept := d.client.used
-		// A TCP listener may close its sending half and read on, as nc does.
-		if kept && !d.set.to.tcp && gone(d.conn) {
+		if kept && !d.set.to.tcp && peek(d.conn) != peerThere {
 			d.disconnect()
 			continue
 		}
@@ -66,26 +65,44 @@ func (d *deliverer) send() error {
 	}
 }
 
-// gone says whether the listener has closed its end, which a write would not
-// tell: the kernel would take it. Connections that cannot be asked are not
-// gone.
-func gone(conn net.Conn) bool {
+// peer is what is known of a listener's end of a kept connection.
+type peer int
+
+const (
+	peerThere  peer = iota // or unknown
+	peerClosed             // it sends no more; whether it reads, only a write can tell
+	peerReset              // it is gone
+)
+
+// peek asks the kernel for the state of a connection: a write would not tell,
+// the kernel would take it. It reads nothing.
+func peek(conn net.Conn) peer {
 	c, ok := conn.(syscall.Conn)
 	if !ok {
-		return false
+		return peerThere
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return false
+		return peerThere
 	}
-	closed := false
-	conn.SetReadDeadline(time.Time{}) // an old one would be in the way
+	state := peerThere
+	conn.SetReadDeadline(time.Time{}) // one that has passed would be in the way; nobody reads
 	raw.Read(func(fd uintptr) bool {
-		n, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		closed = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+		// A reset behind the end of the stream shows up here only.
+		if pending, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ERROR); err == nil && pending != 0 {
+			state = peerReset
+			return true
+		}
+		var one [1]byte
+		switch n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); {
+		case err == nil && n == 0:
+			state = peerClosed
+		case err != nil && err != syscall.EAGAIN && err != syscall.EINTR:
+			state = peerReset
+		}
 		return true
 	})
-	return closed
+	return state
 }
 
 func (d *deliverer) exchange() error {
@@ -97,11 +114,19 @@ func (d *deliverer) exchange() error {
 
 // exchangeTCP writes the batch. What was written when a connection breaks
 // counts as delivered up to the last whole record.
+//
+// A listener that has closed its end may have closed the sending half only and
+// read on, as nc does without input, or may have gone: then the kernel answers
+// the write with a reset at once, and nobody has had any of it.
 func (d *deliverer) exchangeTCP() error {
 	c, b := &d.client, d.batch
+	closed := c.used && peek(c.conn) == peerClosed
 	d.begin(writeTime)
 	n, err := c.conn.Write(b.buf[b.sent:])
 	c.used = true
+	if err == nil && closed && peek(c.conn) == peerReset {
+		return errStale
+	}
 	if err == nil {
 		return nil
 	}

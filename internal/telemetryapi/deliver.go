@@ -153,9 +153,12 @@ func (d *deliverer) readyLocked(now time.Time) (time.Duration, bool) {
 func (d *deliverer) next() bool {
 	for {
 		d.hub.mu.Lock()
-		missed := d.hub.closeGapLocked(d.sub)
-		wait, ready := d.prepareLocked()
 		ended := d.ended
+		var missed lifecycle.Record
+		if !ended {
+			missed = d.hub.closeGapLocked(d.sub)
+		}
+		wait, ready := d.prepareLocked()
 		d.hub.mu.Unlock()
 		d.missed(missed)
 		switch {

@@ -403,9 +403,17 @@ func TestResetResumes(t *testing.T) {
 // not beyond the next init.
 func TestResetKeepsForTheSameOnly(t *testing.T) {
 	others := map[string]func(t *testing.T, h *Hub){
-		"another extension":   func(t *testing.T, h *Hub) { subscribe(t, h, "other", Telemetry, functionOnly()) },
-		"another destination": func(t *testing.T, h *Hub) { sub := functionOnly(); sub.uri += "x"; subscribe(t, h, "logger", Telemetry, sub) },
-		"another schema":      func(t *testing.T, h *Hub) { sub := functionOnly(); sub.schema = "2022-12-13"; subscribe(t, h, "logger", Telemetry, sub) },
+		"another extension": func(t *testing.T, h *Hub) { subscribe(t, h, "other", Telemetry, functionOnly()) },
+		"another destination": func(t *testing.T, h *Hub) {
+			sub := functionOnly()
+			sub.uri += "x"
+			subscribe(t, h, "logger", Telemetry, sub)
+		},
+		"another schema": func(t *testing.T, h *Hub) {
+			sub := functionOnly()
+			sub.schema = "2022-12-13"
+			subscribe(t, h, "logger", Telemetry, sub)
+		},
 		"an init later": func(t *testing.T, h *Hub) {
 			h.EndInit()
 			h.Reset()

@@ -29,6 +29,7 @@ type subscription struct {
 	sealed []*batch
 	open   *batch
 	spare  []byte // a buffer of a batch that was delivered
+	usual  int    // length of the last batch, to begin the next with
 	bytes  int    // in sealed and open
 	lost   loss   // since the last logsDropped
 	// to is the deliverer, or nil after a Reset.
@@ -87,7 +88,9 @@ func (h *Hub) appendLocked(s *subscription, record []byte) {
 	}
 	if s.open == nil {
 		s.open = &batch{buf: s.spare, since: time.Now()}
-		s.spare = nil
+		if s.spare = nil; s.open.buf == nil {
+			s.open.buf = make([]byte, 0, max(s.usual, n))
+		}
 		s.to.startedLocked(h.shutdown)
 	}
 	b := s.open
@@ -105,7 +108,7 @@ func (h *Hub) appendLocked(s *subscription, record []byte) {
 // its size: what waits is bounded by its length, and must not hold much more.
 func (s *subscription) sealLocked() {
 	b := s.open
-	s.open = nil
+	s.open, s.usual = nil, len(b.buf)
 	if len(s.sealed) > 1 && cap(b.buf) > 2*len(b.buf) {
 		b.buf = slices.Clone(b.buf)
 	}
