@@ -104,7 +104,7 @@ func (d *svgDrawing) head() {
 		y += 26
 		d.text(class, svgMargin, y, "start", line)
 	}
-	d.text("dim num", svgMargin, y+24, "start", facts1(d.t, time.UTC))
+	d.text("dim num", svgMargin, y+24, "start", particulars(d.t, time.UTC))
 }
 
 // x is the place of an offset on the page.

@@ -140,7 +140,9 @@ func (d *textDrawing) head() {
 	for _, text := range wrap(printable(t.Verdict), d.opts.Width) {
 		d.line(d.verdictColour(), text)
 	}
-	d.line("90", facts1(t, zone))
+	for _, text := range wrap(particulars(t, zone), d.opts.Width) {
+		d.line("90", text)
+	}
 	d.out.WriteByte('\n')
 }
 
@@ -163,8 +165,8 @@ func functionName(t *Timeline) string {
 	return clean(t.Function) + ":" + clean(t.Version)
 }
 
-// facts1 is one line of what else there is to know.
-func facts1(t *Timeline, zone *time.Location) string {
+// particulars is one line of what else there is to know.
+func particulars(t *Timeline, zone *time.Location) string {
 	parts := []string{t.Begin.In(zone).Format("2006-01-02 15:04:05.000 MST")}
 	switch {
 	case t.Status != "":
