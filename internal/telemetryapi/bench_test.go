@@ -133,7 +133,7 @@ func TestLoopbackListenerRestarts(t *testing.T) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%+v", h.Stats())
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // archtest:sleep polls a counter, which has no event
 			}
 			conn.Close()
 		}
@@ -266,14 +266,14 @@ func BenchmarkLoopback(b *testing.B) {
 	for b.Loop() {
 		if sent++; sent%1000 == 0 {
 			for h.Stats().QueuedBytes > queueFactor*defaultMaxBytes/2 {
-				time.Sleep(50 * time.Microsecond)
+				time.Sleep(50 * time.Microsecond) // archtest:sleep the producer of a benchmark gives way
 			}
 		}
 		h.Line(line)
 	}
 	h.Shutdown()
 	for h.Stats().QueuedBytes > 0 {
-		time.Sleep(50 * time.Microsecond)
+		time.Sleep(50 * time.Microsecond) // archtest:sleep the producer of a benchmark gives way
 	}
 	b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "records/s")
 	if st := h.Stats(); st.Dropped > 0 {

@@ -118,7 +118,8 @@ func TestConcurrentUse(t *testing.T) {
 	h.EndInit()
 	h.Shutdown()
 	const want = lives * 2 * 1000
-	for deadline := time.Now().Add(20 * time.Second); len(web.records()) < want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); len(web.records()) < want; {
+		time.Sleep(time.Millisecond) // archtest:sleep polls what a listener has, which has no event
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d records came; %+v", len(web.records()), want, h.Stats())
 		}

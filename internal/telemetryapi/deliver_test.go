@@ -36,7 +36,7 @@ func same(t *testing.T, want, got []string) {
 
 // pass lets virtual time go by, and everything that is due happen.
 func pass(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) // archtest:sleep virtual time
 	synctest.Wait()
 }
 
@@ -286,7 +286,7 @@ func TestKeptConnectionClosed(t *testing.T) {
 func TestSlowListener(t *testing.T) {
 	bubble(t, func(t *testing.T, b *box, h *Hub) {
 		web := webListener{reply: func(int) (string, bool) {
-			time.Sleep(29 * time.Second)
+			time.Sleep(29 * time.Second) // archtest:sleep virtual time
 			return ok200, false
 		}}
 		b.listen(4243, web.serve)
@@ -319,7 +319,7 @@ func TestStuckListener(t *testing.T) {
 				return
 			}
 			io.ReadFull(conn, make([]byte, 100)) // and no more
-			time.Sleep(time.Hour)
+			time.Sleep(time.Hour)                // archtest:sleep virtual time
 		})
 		sub := functionOnly()
 		sub.types = []string{"platform", "function"}
@@ -382,7 +382,7 @@ func heldBytes(h *Hub) int {
 func TestGapsStayInPlace(t *testing.T) {
 	bubble(t, func(t *testing.T, b *box, h *Hub) {
 		web := webListener{reply: func(int) (string, bool) {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // archtest:sleep virtual time
 			return ok200, false
 		}}
 		b.listen(4243, web.serve)

@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden record sequences")
 func script(t *testing.T, h *Hub, subscribeAll func()) {
 	t.Helper()
 	stamp := func() lifecycle.Stamp {
-		time.Sleep(10 * time.Millisecond) // virtual
+		time.Sleep(10 * time.Millisecond) // archtest:sleep virtual time
 		return lifecycle.Stamp{Time: time.Now()}
 	}
 	line := func(extension, text string) {

@@ -451,7 +451,7 @@ func TestResetKeepsForTheSameOnly(t *testing.T) {
 func TestResetTakesLastWords(t *testing.T) {
 	bubble(t, func(t *testing.T, b *box, h *Hub) {
 		web := webListener{reply: func(n int) (string, bool) {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond) // archtest:sleep virtual time
 			return ok200, false
 		}}
 		b.listen(4243, web.serve)
