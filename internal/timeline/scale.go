@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// gapMin is the shortest idle time that may be left out of a picture.
+// gapMin is the shortest idle time that may be left out of a picture, but at
+// its end, where the environment waits for its freeze.
 const gapMin = Offset(50 * time.Millisecond)
 
 // gaps finds the times in which nothing was done that are long against the
@@ -34,7 +35,9 @@ func gaps(t *Timeline) (idle []Gap) {
 	if t.End > at {
 		idle = append(idle, Gap{at, t.End})
 	}
-	return slices.DeleteFunc(idle, func(g Gap) bool { return g.End-g.Start < gapMin || g.End-g.Start < total/4 })
+	return slices.DeleteFunc(idle, func(g Gap) bool {
+		return g.End-g.Start < gapMin && g.End < t.End || g.End-g.Start < total/4
+	})
 }
 
 // scale places offsets on an axis of the given width, gaps shortened.

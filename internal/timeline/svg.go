@@ -330,11 +330,11 @@ func (d *svgDrawing) foot() {
 	for i := range d.t.Lanes {
 		for j := range d.t.Lanes[i].Bars {
 			b := &d.t.Lanes[i].Bars[j]
-			if len(b.Parts) == 0 && b.Duration() > d.t.End/500 {
+			if len(b.Parts) == 0 && d.seen(b) {
 				used = append(used, b.Kind)
 			}
 			for k := range b.Parts {
-				if b.Parts[k].Duration() > d.t.End/500 {
+				if d.seen(&b.Parts[k]) {
 					used = append(used, b.Parts[k].Kind)
 				}
 			}
@@ -353,6 +353,9 @@ func (d *svgDrawing) foot() {
 		x += width(legend) + 36
 	}
 }
+
+// seen says whether a bar is wide enough to be told from a line.
+func (d *svgDrawing) seen(b *Bar) bool { return d.x(b.End)-d.x(b.Start) > 1.5 }
 
 // width is about how wide a text is, in pixels.
 func width(text string) float64 { return svgChar * float64(utf8.RuneCountInString(text)) }

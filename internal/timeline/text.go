@@ -386,14 +386,11 @@ func (d *textDrawing) legend() {
 	for _, g := range d.scale.gaps {
 		rests = append(rests, rest(g.End-g.Start))
 	}
-	if len(rests) > 0 {
-		text := "≈ " + strings.Join(rests, ", ") + " at rest left out"
-		if plain += utf8.RuneCountInString(text) + 3; plain <= d.opts.Width-d.names {
-			parts = append(parts, text)
-		}
-	}
 	if len(parts) > 0 {
 		d.out.WriteString("\n" + strings.Repeat(" ", d.names+1) + strings.Join(parts, "   ") + "\n")
+	}
+	if len(rests) > 0 {
+		d.line("", strings.Repeat(" ", d.names+1)+"≈ "+strings.Join(rests, ", ")+" at rest left out")
 	}
 }
 

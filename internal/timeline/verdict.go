@@ -282,7 +282,7 @@ func (b *builder) verdict() (sentence, slow string) {
 		return sentence, slow
 	default:
 		sentence = b.sentence(causes, main)
-		if d.Tail > d.Caller {
+		if d.Tail > d.Caller && d.Tail > tailShown {
 			slow = party + " " + ms(d.Tail)
 			if runtime {
 				b.blame(Runtime, "", []BarKind{BarOverhead})

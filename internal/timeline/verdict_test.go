@@ -24,6 +24,7 @@ func TestVerdicts(t *testing.T) {
 		"init-twice":      {"failed (Function.Mine): cold start 258 ms: an init that ended in error (Runtime.ExitError) took 148 ms", "failed init 148 ms", "platform init, platform init"},
 		"records-only":    {"cold start 120 ms: the init took 120 ms; the environment was busy 20.0 ms more for extension logger", "init 120 ms", "platform init"},
 		"crash":           {"failed (Runtime.ExitError): the caller waited 40.0 ms for the function", "function 39.0 ms", "runtime invoke"},
+		"warm":            {"the caller waited 0.60 ms for the function", "function 0.56 ms", "runtime latency"},
 		"running":         {"still running after 79.0 ms: the caller has its answer, extension logger has not come back", "running", ""},
 	}
 	for name, in := range scripts(t) {
