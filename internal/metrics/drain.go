@@ -181,7 +181,7 @@ func (b *batch) add(name, unit string, dims []series.Dimension, start int64, p s
 
 func (b *batch) flush(durable bool) {
 	if err := b.store.db.Add(b.samples, durable); err != nil {
-		b.store.cfg.Logger.Error("metrics of functions were not kept", "samples", len(b.samples), "error", err)
+		b.store.complain("functions", len(b.samples), err)
 	}
 	b.samples = b.samples[:0]
 }
@@ -216,7 +216,7 @@ func (s *Store) Exposition() exposition.Snapshot {
 func (s *Store) dropped() map[string]uint64 {
 	samples, _ := s.db.Counters()
 	return map[string]uint64{
-		"series_limit":       samples,
+		"no_room":            samples,
 		"emf_queue_full":     s.counts.emfQueue.Load(),
 		"emf_invalid":        s.counts.emfInvalid.Load(),
 		"too_many_functions": s.counts.functions.Load(),

@@ -101,7 +101,7 @@ func (s *Store) drainEMF() {
 
 func (s *Store) publish(samples []series.Sample) {
 	if err := s.db.Add(samples, false); err != nil {
-		s.cfg.Logger.Error("metrics from the log were not kept", "samples", len(samples), "error", err)
+		s.complain("log lines", len(samples), err)
 	}
 }
 

@@ -62,6 +62,7 @@ type Store struct {
 	emf     emfQueue
 	counts  counters
 	closed  atomic.Bool
+	told    atomic.Int64 // minute of the last complaint in the log
 }
 
 // counters is what was dropped, by reason, for the exposition and the log.
@@ -104,13 +105,23 @@ func (s *Store) Run(ctx context.Context) error {
 	const step = 5 * time.Second
 	tick := time.NewTicker(step)
 	defer tick.Stop()
+	rested := time.NewTimer(0)
+	defer rested.Stop()
+	var wake chan struct{} // nil while the parser rests
 	minute := s.cfg.Now().Unix() / 60
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.emf.wake:
+		case <-rested.C:
+			wake = s.emf.wake
+		case <-wake:
+			// It rests as long as it worked, so that no flood of lines takes
+			// more than half a processor; what the queue cannot hold is lost.
+			begin := time.Now()
 			s.drainEMF()
+			wake = nil
+			rested.Reset(time.Since(begin))
 		case <-tick.C:
 			if now := s.cfg.Now().Unix() / 60; now != minute {
 				minute = now
@@ -140,4 +151,12 @@ func (s *Store) Close() error {
 func (s *Store) settle() {
 	s.drainEMF()
 	s.drain(false)
+}
+
+// complain tells in the log that data was not kept, once a minute.
+func (s *Store) complain(what string, samples int, err error) {
+	minute := s.cfg.Now().Unix() / 60
+	if s.told.Swap(minute) != minute {
+		s.cfg.Logger.Error("metrics were not kept", "from", what, "samples", samples, "error", err)
+	}
 }

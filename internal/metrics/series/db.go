@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,7 +252,13 @@ func (db *DB) admitLocked(key Key, now int64) *known {
 	for _, d := range key.Dimensions {
 		bytes += int64(len(d.Name) + len(d.Value) + 32)
 	}
-	for len(db.series) >= db.cfg.MaxSeries || db.names+bytes > db.cfg.MaxNameBytes {
+	// A fifth is kept for AWS's own namespaces, so that what functions publish
+	// cannot crowd them out.
+	most, mostBytes := db.cfg.MaxSeries, db.cfg.MaxNameBytes
+	if !strings.HasPrefix(key.Namespace, "AWS/") {
+		most, mostBytes = most*4/5, mostBytes*4/5
+	}
+	for len(db.series) >= most || db.names+bytes > mostBytes {
 		if !db.evictLocked(now) {
 			return nil
 		}
@@ -301,6 +308,7 @@ func (db *DB) Add(samples []Sample, durable bool) error {
 		return nil
 	}
 	if err := db.makeRoom(durable); err != nil {
+		db.dropped.Add(uint64(len(samples)))
 		return err
 	}
 	payload := make([]byte, 0, 64*len(samples))
@@ -346,7 +354,6 @@ func (db *DB) makeRoom(wait bool) error {
 	case cost < db.cfg.MaxHeadCost:
 		return nil
 	case !wait:
-		db.dropped.Add(1)
 		return ErrFull
 	}
 	db.maint.Lock()

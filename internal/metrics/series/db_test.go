@@ -322,12 +322,18 @@ func TestFailedFlushKeepsEverything(t *testing.T) {
 
 func TestSeriesAreBounded(t *testing.T) {
 	clock := newClock()
-	db := open(t, Config{Dir: t.TempDir(), Now: clock.Now, MaxSeries: 10})
+	db := open(t, Config{Dir: t.TempDir(), Now: clock.Now, MaxSeries: 13})
 	for i := range 15 {
 		mustAdd(t, db, sampleAt(fmt.Sprint("m", i), clock.Now(), 1))
 	}
 	if dropped, _ := db.Counters(); dropped != 5 || len(db.List(Filter{})) != 10 {
 		t.Errorf("%d dropped, %d known", dropped, len(db.List(Filter{})))
+	}
+	for i := range 5 { // what is AWS's own has room left
+		mustAdd(t, db, Sample{Key: NewKey("AWS/Lambda", fmt.Sprint("m", i), nil, ""), Time: clock.Now(), Point: PointOf(1, 1)})
+	}
+	if own := len(db.List(Filter{Namespace: "AWS/Lambda"})); own != 3 {
+		t.Errorf("%d series of AWS/Lambda are known, want 3", own)
 	}
 	clock.Advance(2 * time.Hour)
 	mustAdd(t, db, sampleAt("m0", clock.Now(), 1))
@@ -337,15 +343,15 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 	mustAdd(t, db, sampleAt("new", clock.Now(), 1))
 	dropped, evicted := db.Counters()
-	if dropped != 5 || evicted != 1 {
-		t.Errorf("%d dropped, %d evicted; want 5 and 1", dropped, evicted)
+	if dropped != 7 || evicted != 4 {
+		t.Errorf("%d dropped, %d evicted; want 7, and 13 known down to 10 with the new one", dropped, evicted)
 	}
 	names := map[string]bool{}
-	for _, l := range db.List(Filter{}) {
+	for _, l := range db.List(Filter{Namespace: "Test"}) {
 		names[l.Key.Name] = true
 	}
 	if !names["new"] || !names["m0"] || names["m1"] {
-		t.Errorf("known are %v: the one longest silent should have gone", names)
+		t.Errorf("known are %v: those longest silent should have gone", names)
 	}
 	// It comes back with its past when it is written again.
 	clock.Advance(4 * time.Hour)

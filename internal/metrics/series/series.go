@@ -87,7 +87,8 @@ type Config struct {
 	Dir    string // made when it is missing; one process at a time
 	Now    func() time.Time
 	Logger *slog.Logger
-	// MaxSeries bounds the series that are known (0: 100,000).
+	// MaxSeries bounds the series that are known (0: 100,000); four fifths
+	// of them, and of their names, outside of the namespaces of AWS.
 	MaxSeries int
 	// MaxNameBytes bounds the memory of their names (0: 64 MiB).
 	MaxNameBytes int64
