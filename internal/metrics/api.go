@@ -112,7 +112,7 @@ type span struct{ start, end time.Time }
 
 // rounded rounds the begin of a range down, as the API Reference has it: to
 // the period below a minute, to the minute, and with age to 5 minutes and to
-// the hour. The end is exclusive.
+// the hour. The end is exclusive; a second that has begun belongs to the range.
 func rounded(start, end time.Time, period int64, now time.Time) span {
 	step := time.Minute
 	age := now.Sub(start)
@@ -124,7 +124,7 @@ func rounded(start, end time.Time, period int64, now time.Time) span {
 	case age > 15*24*time.Hour:
 		step = 5 * time.Minute
 	}
-	return span{start.Truncate(step), end}
+	return span{start.Truncate(step), end.Add(time.Second - 1).Truncate(time.Second)}
 }
 
 // goodPeriod says that datapoints can have this period, in seconds.

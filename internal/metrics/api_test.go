@@ -446,3 +446,18 @@ func TestPeriodsAddUp(t *testing.T) {
 		}
 	}
 }
+
+// What was put in the second that the range ends in is there.
+func TestEndWithinASecond(t *testing.T) {
+	f := newFixture(t)
+	f.clock.Advance(200 * time.Millisecond)
+	f.put(t, value("m", 1))
+	end := f.begin.Add(900 * time.Millisecond)
+	out, err := f.client.GetMetricStatistics(context.Background(), &cloudwatch.GetMetricStatisticsInput{
+		Namespace: aws.String("Test"), MetricName: aws.String("m"), Period: aws.Int32(60), Statistics: []types.Statistic{types.StatisticSum},
+		StartTime: aws.Time(f.begin.Add(-time.Minute)), EndTime: &end,
+	})
+	if err != nil || len(out.Datapoints) != 1 {
+		t.Errorf("got %+v, %v", out, err)
+	}
+}
