@@ -81,6 +81,9 @@ func CloudWatchLogs() *Service { return model.CloudWatchLogs() }
 // 1.0 and the query protocol, signed for "monitoring".
 func CloudWatch() *Service { return model.CloudWatch() }
 
+// ECR is the Elastic Container Registry API: AWS-JSON 1.1, signed for "ecr".
+func ECR() *Service { return model.ECR() }
+
 // New makes a Mux that knows all operations of the Lambda API and serves none
 // of them yet: each answers NotImplementedException until it is mounted.
 func New(cfg Config) *Mux { return NewService(cfg, Lambda()) }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwschemas "github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/aws/smithy-go/transport/http/protocol/awsjson"
@@ -131,6 +132,17 @@ func roundTrip(t *testing.T, mux *Mux, client any, protocol model.Protocol, skip
 func TestRoundTripOfCloudWatchLogs(t *testing.T) {
 	mux, _ := serviceMux(CloudWatchLogs())
 	roundTrip(t, mux, logsClient(t, mux), model.AWSJSON, "StartLiveTail", "GetLogObject")
+}
+
+func TestRoundTripOfECR(t *testing.T) {
+	mux, _ := serviceMux(ECR())
+	roundTrip(t, mux, ecr.New(ecr.Options{
+		BaseEndpoint: aws.String(serve(t, FrontDoor(openMux(), mux))),
+		Region:       testRegion,
+		Credentials:  credentials.NewStaticCredentialsProvider(testKey, testSecret, ""),
+		Retryer:      aws.NopRetryer{},
+		HTTPClient:   steadyClient(),
+	}), model.AWSJSON)
 }
 
 func TestRoundTripOfCloudWatch(t *testing.T) {

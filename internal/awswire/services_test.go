@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
@@ -37,6 +38,7 @@ func TestEveryOperationIsListed(t *testing.T) {
 		{Lambda(), &lambda.Client{}},
 		{CloudWatchLogs(), &cloudwatchlogs.Client{}},
 		{CloudWatch(), &cloudwatch.Client{}},
+		{ECR(), &ecr.Client{}},
 	} {
 		mux := NewService(Config{}, c.service)
 		var got, want []string

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	logsschemas "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/schemas"
 	logstypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	lambdaschemas "github.com/aws/aws-sdk-go-v2/service/lambda/schemas"
 	"github.com/aws/smithy-go"
@@ -85,5 +86,28 @@ func CloudWatch() *Service {
 			reflect.TypeFor[cloudwatchtypes.EvaluationWindowMemberSlidingWindow](),
 			reflect.TypeFor[cloudwatchtypes.EvaluationWindowMemberWallClockWindow](),
 		},
+	}
+}
+
+// maxLayerPart is the largest UploadLayerPart request: 20 MiB in base64, and
+// the names around it.
+const maxLayerPart = 28 * firn.MiB
+
+// ECR is the Elastic Container Registry API.
+func ECR() *Service {
+	return &Service{
+		Name:        "ECR",
+		SigningName: "ecr",
+		Target:      "AmazonEC2ContainerRegistry_V20150921",
+		Version:     "2015-09-21",
+		JSONVersion: "1.1",
+		Protocols:   []Protocol{AWSJSON},
+		MaxBody:     maxLayerPart,
+		Invalid:     "InvalidParameterException",
+		Internal:    "ServerException",
+		Operations:  ecrOperations(),
+		Types:       ecr.TypeRegistry,
+		Required:    ecrRequired(),
+		Rules:       ecrRules(),
 	}
 }
