@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,10 +14,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/prometheus/common/expfmt"
@@ -26,6 +30,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/firn-run/firn/internal/require"
+	"github.com/firn-run/firn/internal/sandbox"
+	"github.com/firn-run/firn/internal/server"
+	"github.com/firn-run/firn/internal/telemetry"
 )
 
 // environ is what a client program needs to find the node.
@@ -262,4 +269,103 @@ func TestTraceCommand(t *testing.T) {
 	if err != nil || !bytes.Contains(raw, []byte("<svg")) {
 		t.Errorf("%v: %.200s", err, raw)
 	}
+}
+
+// TestDeniedLogs has the execution role deny the logs actions: the log group
+// gets nothing, and an extension everything (posts-extensions, 000-1).
+func TestDeniedLogs(t *testing.T) {
+	var denied atomic.Bool
+	watch := newTranscript()
+	srv, err := server.New(server.Config{
+		Listen: "127.0.0.1:0", DataDir: t.TempDir(), Sandbox: "linux", Network: sandbox.NetworkNone, InitPath: program("firn-init"),
+		Permit: func(role, action, resource string) bool {
+			return !denied.Load() || !strings.HasPrefix(action, "logs:")
+		},
+		Sink: telemetry.NewLive(watch, telemetry.Plain),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-srv.Ready():
+	case <-time.After(patience):
+		t.Fatal("the node does not come up")
+	}
+	key := credentials.NewStaticCredentialsProvider(srv.Credentials().AccessKeyID, srv.Credentials().SecretAccessKey, "")
+	n := &node{t: t, out: watch, url: srv.Endpoint(), client: lambda.New(lambda.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(srv.Endpoint()), RetryMaxAttempts: 1, Credentials: key,
+	})}
+	lines := cloudwatchlogs.New(cloudwatchlogs.Options{Region: "us-east-1", BaseEndpoint: aws.String(srv.Endpoint()), Credentials: key})
+	groups := func(name string) int {
+		out, err := lines.DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{LogGroupNamePrefix: aws.String("/aws/lambda/" + name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(out.LogGroups)
+	}
+	layer := n.publish("subscriber", map[string]file{"extensions/logs.2021-03-18.http": {from: program("subscriber")}})
+	n.create("allowed", function{handler: "quiet", layers: []string{layer}})
+	n.succeed("allowed", order{Print: "seen by both"})
+	eventually(t, "the log group of a role that may", func() (bool, any) { return groups("allowed") == 1, nil })
+
+	denied.Store(true)
+	n.create("denied", function{handler: "quiet", layers: []string{layer}})
+	n.succeed("denied", order{Print: "seen by the extension"})
+	if _, err := n.client.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: aws.String("denied")}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-watch.await(`"record":"seen by the extension`):
+	case <-time.After(patience):
+		t.Errorf("the extension was not told:\n%s", watch)
+	}
+	select {
+	case <-watch.await("RECORDS "):
+	case <-time.After(patience):
+	}
+	if groups("denied") != 0 {
+		t.Error("a role that may not create log groups has one")
+	}
+}
+
+// TestTelemetryFlood has a function write 100,000 lines to an extension that does not
+// take them: the function ends in its time, and firn does not grow.
+func TestTelemetryFlood(t *testing.T) {
+	n := start(t, options{args: []string{"--quiet"}})
+	for _, mode := range []string{"stuck", "slow"} {
+		layer := n.publish(mode, map[string]file{"extensions/telemetry.2022-07-01.http." + mode: {from: program("subscriber")}})
+		n.create("flood-"+mode, function{handler: "quiet", memory: 1769, timeout: 60, layers: []string{layer}})
+		n.succeed("flood-"+mode, order{})
+		before := residentKB(t, n.cmd.Process.Pid)
+		a := n.succeed("flood-"+mode, order{Do: "flood", N: 100_000})
+		after := residentKB(t, n.cmd.Process.Pid)
+		t.Logf("%s: 100,000 lines in %v, firn from %d to %d KB", mode, a.took, before, after)
+		if grown := after - before; grown > 96<<10 {
+			t.Errorf("%s: firn grew by %d KB", mode, grown)
+		}
+	}
+}
+
+// residentKB is a process's resident memory.
+func residentKB(t *testing.T, pid int) int {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kb int
+	_, rest, _ := strings.Cut(string(raw), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Fatal(err)
+	}
+	return kb
 }

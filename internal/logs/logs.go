@@ -37,6 +37,10 @@ type Config struct {
 	// Functions are the destinations of subscription filters. Nil means that
 	// there are none: PutSubscriptionFilter finds no function.
 	Functions Functions
+	// Published sees every event that PutLogEvents has stored: metrics in the
+	// embedded metric format. It must not block, and not keep the message.
+	// Nil for nobody.
+	Published func(message []byte, at time.Time)
 	Logger    *slog.Logger // default discards
 	Region    string
 	Account   string           // twelve digits

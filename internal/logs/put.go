@@ -46,6 +46,11 @@ func (s *Service) putLogEvents(_ context.Context, in *cloudwatchlogs.PutLogEvent
 		if err := s.cfg.Store.Append(batch, logstore.Mode{Durable: true}); err != nil {
 			return nil, storeError(err)
 		}
+		if s.cfg.Published != nil {
+			for _, e := range batch.Events {
+				s.cfg.Published(e.Message, time.UnixMilli(e.Timestamp))
+			}
+		}
 	}
 	return &cloudwatchlogs.PutLogEventsOutput{
 		NextSequenceToken: new(sequenceToken(now.UnixMilli())), RejectedLogEventsInfo: rejected,

@@ -104,7 +104,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	ctl.SetInvoker(invoker)
 	n := &node{control: ctl, fleet: flt}
 	n.logs = logs.New(logs.Config{
-		Store: seen.lines, State: store, Functions: functions{ctl, invoker}, Logger: cfg.Logger.With("component", "logs"),
+		Store: seen.lines, State: store, Functions: functions{ctl, invoker}, Published: seen.metrics.EMF, Logger: cfg.Logger.With("component", "logs"),
 		Region: cfg.Region, Account: cfg.Account, Now: cfg.Now,
 	})
 	n.metrics = s.exposition(seen, n)

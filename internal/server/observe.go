@@ -62,7 +62,7 @@ func (s *Server) observe(dir *state.DataDir, undo *cleanup) (*observatory, error
 		defer cancel()
 		return o.ingest.Close(ctx)
 	})
-	tracing := trace.Config{}
+	tracing := trace.Config{Now: cfg.Now}
 	if cfg.OTLPEndpoint != "" {
 		exporter, err := otlp.New(otlp.Config{Endpoint: cfg.OTLPEndpoint, Headers: cfg.OTLPHeaders, Logger: cfg.Logger.With("component", "otlp")})
 		if err != nil {
