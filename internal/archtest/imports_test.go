@@ -25,12 +25,14 @@ func layers() map[string]int {
 		"internal/sandbox":   1,
 		"internal/telemetry": 1,
 		"internal/logstore":  1,
+		"internal/queue":     1,
 
 		"internal/runtimeapi":   2,
 		"internal/telemetryapi": 2,
 		"internal/environment":  2,
 		"internal/fleet":        2,
 		"internal/invoke":       2,
+		"internal/async":        2,
 
 		"internal/control":  3,
 		"internal/logs":     3,
@@ -61,6 +63,7 @@ func siblings() [][2]string {
 		{"internal/fleet", "internal/environment"},
 		{"internal/invoke", "internal/fleet"},
 		{"internal/invoke", "internal/environment"},
+		{"internal/async", "internal/invoke"},
 		{"cmd/firn", "internal/server"},
 		{"cmd/firn", "internal/proving"},
 	}

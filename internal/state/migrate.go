@@ -37,6 +37,17 @@ func migrations() []string {
 		);
 		insert into meta (name, value) values ('revision', 0);
 		insert into meta (name, value) values ('pruned', 0);`,
+
+		// 2: the rows of queues.
+		`create table item (
+			id    ROWNUMBER not null primary key,
+			queue text      not null,
+			lane  text      not null,
+			due   bigint    not null, -- milliseconds since 1970
+			note  BYTES     not null,
+			body  BYTES     not null
+		);
+		create index item_due on item (queue, lane, due, id);`,
 	}
 }
 
@@ -81,7 +92,7 @@ func migrateStep(ctx context.Context, db *sql.DB, format int, script string) err
 		return err
 	}
 	defer tx.Rollback() // has no effect after Commit
-	if _, err := tx.ExecContext(ctx, strings.ReplaceAll(script, "BYTES", bytesType)); err != nil {
+	if _, err := tx.ExecContext(ctx, strings.NewReplacer("BYTES", bytesType, "ROWNUMBER", rowNumberType).Replace(script)); err != nil {
 		return explain(err)
 	}
 	if _, err := tx.ExecContext(ctx, `insert into meta (name, value) values ('format', $1)

@@ -22,6 +22,10 @@ import (
 // bytesType is the column type of opaque bytes ("bytea" in PostgreSQL).
 const bytesType = "blob"
 
+// rowNumberType is the column type of a number that is its table's only key
+// ("bigint" in PostgreSQL): SQLite then needs no second index for it.
+const rowNumberType = "integer"
+
 // engine is an open database: one connection that writes and several that
 // read, each a database/sql pool of its own so that readers never wait for
 // the writer.

@@ -22,6 +22,7 @@ type txn struct {
 	// The rest is for Update.
 	writable bool
 	revision *Revision // the store's counter
+	items    *int64    // likewise, of IDs of items
 	wrote    bool      // some row was changed
 	bytes    int64     // size of the values written
 	err      error     // the first failure of the engine: the transaction cannot succeed

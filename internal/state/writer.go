@@ -34,6 +34,7 @@ type writer struct {
 
 	session
 	revision Revision // last one taken
+	items    int64    // last ID of an item; those of lost commits are not used again
 	pages    int64    // estimate of the log since the last checkpoint
 	pruned   Revision // the last one when prune last looked
 	broken   error    // a sync failed: nothing more can be promised
@@ -71,6 +72,10 @@ func newWriter(ctx context.Context, db *sql.DB, cfg writerConfig) (*writer, erro
 	row := w.conn.QueryRowContext(ctx, `select value from meta where name = 'revision'`)
 	if err := row.Scan(&w.revision); err != nil {
 		return nil, errors.Join(fmt.Errorf("read revision: %w", err), w.session.close())
+	}
+	row = w.conn.QueryRowContext(ctx, `select coalesce(max(id), 0) from item`)
+	if err := row.Scan(&w.items); err != nil {
+		return nil, errors.Join(fmt.Errorf("read items: %w", err), w.session.close())
 	}
 	w.pruned = w.revision - cfg.keep // look at the first opportunity
 	go w.run()
@@ -226,7 +231,7 @@ func (w *writer) turn(ctx context.Context, g *group, fn func(*txn) error) (err e
 		return err
 	}
 	before := w.revision
-	t := &txn{ctx: context.Background(), db: &w.session, writable: true, revision: &w.revision}
+	t := &txn{ctx: context.Background(), db: &w.session, writable: true, revision: &w.revision, items: &w.items}
 	kept := false
 	defer func() {
 		t.done = true

@@ -22,6 +22,7 @@ func scripts() []script {
 		{"refused", []step{refusedRecords, refusedUses}},
 		{"revisions", []step{revisionsFirst, revisionsGrow, revisionsGrow, revisionsGrow}},
 		{"watch", []step{watchBegin, watchResume, watchFromZero}},
+		{"items", []step{itemsAdd, itemsOrder, itemsMove, itemsMoved, itemsRefused}},
 		{"lease", []step{leaseTake, leaseFenced, leaseTake, leaseFenced}},
 	}
 }
