@@ -50,10 +50,16 @@ type Config struct {
 	Version *firn.FunctionVersion
 	Backend sandbox.Backend
 	// TaskDir and OptDir are host directories with the unpacked code and the
-	// merged layers; they stay as they are while the environment lives.
+	// merged layers; they stay as they are while the environment lives, as do
+	// the following.
 	TaskDir, OptDir string
-	RootDir         string // unpacked base image, "" for the host's libraries
-	Network         sandbox.Network
+	// RuntimeDir holds var/lang and var/runtime of a managed runtime that runs
+	// over the host's libraries; RootDir is an unpacked image, a managed
+	// runtime's or the function's own. At most one of them is set; neither is
+	// for runtimes that the function brings along.
+	RuntimeDir string
+	RootDir    string
+	Network    sandbox.Network
 	// InitializationType is "on-demand" (also when empty) or
 	// "provisioned-concurrency".
 	InitializationType string
@@ -179,6 +185,7 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		ID:                 cfg.ID,
 		TaskDir:            cfg.TaskDir,
 		OptDir:             cfg.OptDir,
+		RuntimeDir:         cfg.RuntimeDir,
 		RootDir:            cfg.RootDir,
 		MemoryMB:           v.MemoryMB,
 		EphemeralStorageMB: v.EphemeralStorageMB,

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/sandbox"
 )
 
@@ -87,9 +88,14 @@ func (e *Environment) runtimeVariables() []string {
 // logFD is the descriptor of the framed log.
 const logFD = "3"
 
-// managed says that the runtime is one of AWS's languages, whose clients frame
-// their log, and not one that the function brought along.
-func (e *Environment) managed() bool { return !strings.HasPrefix(e.cfg.Version.Runtime, "provided") }
+// Managed says that the runtime of v is one of AWS's languages, whose clients
+// frame their log, and not one that the function brought along in its archive
+// or image.
+func Managed(v *firn.FunctionVersion) bool {
+	return v.Image == nil && !strings.HasPrefix(v.Runtime, "provided")
+}
+
+func (e *Environment) managed() bool { return Managed(e.cfg.Version) }
 
 // withPaths puts the sandbox's directories in the place of /var/task and /opt,
 // which differ on the process backend only.

@@ -32,6 +32,18 @@ type Roots interface {
 	Layers(ctx context.Context, layers []firn.Digest) (dir string, err error)
 }
 
+// Runtimes finds a managed runtime by its name (package runtimes). With whole,
+// dir is a root file system (environment.Config.RootDir), else it holds
+// var/lang and var/runtime for the host's (RuntimeDir).
+type Runtimes interface {
+	Runtime(ctx context.Context, name string) (dir string, whole bool, err error)
+}
+
+// Images gives the root file system of a function's container image.
+type Images interface {
+	Image(ctx context.Context, digest firn.Digest) (rootDir string, err error)
+}
+
 // Maker starts an environment; it is environment.Start with what all
 // environments of a node share already filled in.
 type Maker func(ctx context.Context, cfg environment.Config) (*environment.Environment, error)
@@ -40,6 +52,10 @@ type Maker func(ctx context.Context, cfg environment.Config) (*environment.Envir
 type Config struct {
 	Start Maker
 	Roots Roots
+	// Runtimes and Images may be nil: functions that need them then fail
+	// with InvalidRuntimeException.
+	Runtimes Runtimes
+	Images   Images
 
 	// AccountConcurrency is the most invocations at once (1,000 on AWS).
 	AccountConcurrency int
@@ -231,11 +247,7 @@ func (f *Fleet) pool(key string) *pool {
 
 // start makes an environment for v, busy from the beginning.
 func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, error) {
-	taskDir, err := f.cfg.Roots.Function(ctx, v.Code)
-	if err != nil {
-		return nil, err
-	}
-	optDir, err := f.cfg.Roots.Layers(ctx, v.Layers)
+	dirs, err := f.directories(ctx, v)
 	if err != nil {
 		return nil, err
 	}
@@ -247,17 +259,19 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, er
 		f.finish()
 		return nil, throttled()
 	}
-	m := &member{born: f.cfg.Now(), busy: true, dirs: [2]string{taskDir, optDir}}
+	m := &member{born: f.cfg.Now(), busy: true, dirs: dirs.all()}
 	for p := f.pool(v.Key); !p.add(m); p = f.pool(v.Key) {
 		f.pools.CompareAndDelete(p.key, p) // it was forgotten meanwhile
 	}
 	env, err := f.cfg.Start(f.base, environment.Config{
-		Version: v,
-		TaskDir: taskDir,
-		OptDir:  optDir,
-		Claimed: true,
-		OnReady: func(env *environment.Environment, _ bool) { f.ready(m) },
-		OnEnded: func(*environment.Environment) { f.ended(m) },
+		Version:    v,
+		TaskDir:    dirs.task,
+		OptDir:     dirs.opt,
+		RuntimeDir: dirs.runtime,
+		RootDir:    dirs.root,
+		Claimed:    true,
+		OnReady:    func(env *environment.Environment, _ bool) { f.ready(m) },
+		OnEnded:    func(*environment.Environment) { f.ended(m) },
 	})
 	if err != nil {
 		m.pool.remove(m)
@@ -270,6 +284,39 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, er
 		env.Abort() // Close may have looked before it had a name
 	}
 	return m, nil
+}
+
+// directories are what an environment runs from; "" is one that it has not.
+type directories struct{ task, opt, runtime, root string }
+
+func (d directories) all() [4]string { return [4]string{d.task, d.opt, d.runtime, d.root} }
+
+// directories makes ready what v runs from: code, layers and runtime, or the
+// image that holds all three.
+func (f *Fleet) directories(ctx context.Context, v *firn.FunctionVersion) (d directories, err error) {
+	if v.Image != nil {
+		if f.cfg.Images == nil {
+			return d, firn.Faultf(firn.InvalidRuntime, "This firn runs no container images.")
+		}
+		d.root, err = f.cfg.Images.Image(ctx, v.Image.Digest)
+		return d, err
+	}
+	if d.task, err = f.cfg.Roots.Function(ctx, v.Code); err != nil {
+		return d, err
+	}
+	if d.opt, err = f.cfg.Roots.Layers(ctx, v.Layers); err != nil || !environment.Managed(v) {
+		return d, err
+	}
+	if f.cfg.Runtimes == nil {
+		return d, firn.Faultf(firn.InvalidRuntime, "This firn has no managed runtimes: %s cannot run.", v.Runtime)
+	}
+	dir, whole, err := f.cfg.Runtimes.Runtime(ctx, v.Runtime)
+	if whole {
+		d.root = dir
+	} else {
+		d.runtime = dir
+	}
+	return d, err
 }
 
 // begin admits one more environment, unless the fleet is closing; finish is

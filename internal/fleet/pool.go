@@ -12,7 +12,7 @@ import (
 type member struct {
 	pool *pool // set by add
 	born time.Time
-	dirs [2]string // of code and layers
+	dirs [4]string // that it runs from, "" for none
 
 	// Guarded by pool.mu. env does not change once it is set, which happens
 	// before the member is taken for the first time.

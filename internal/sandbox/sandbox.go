@@ -21,6 +21,10 @@ import (
 // ErrClosed is returned by calls on a sandbox or backend that was closed.
 var ErrClosed = errors.New("sandbox: closed")
 
+// ErrNoImages is returned by Create of a backend that cannot give a sandbox
+// another root file system than the host's.
+var ErrNoImages = errors.New("sandbox: this kind of sandbox cannot run from an image (Spec.RootDir)")
+
 // Backend makes sandboxes. It owns what they share: a spawner, a pool of
 // prepared sandboxes, cgroup directories. Safe for concurrent use.
 type Backend interface {
@@ -48,22 +52,33 @@ const (
 // Spec describes one sandbox. Directories are host paths that stay unchanged
 // while the sandbox lives; they appear read-only inside.
 type Spec struct {
-	ID                 string // unique in the node; used in names of cgroups and logs
-	TaskDir            string // becomes /var/task
-	OptDir             string // becomes /opt; "" means an empty directory
-	RootDir            string // unpacked base image; "" means the host's system libraries
+	ID string // unique in the node; used in names of cgroups and logs
+	// TaskDir becomes /var/task and OptDir /opt. "" means what RootDir has
+	// there, or an empty directory.
+	TaskDir, OptDir string
+	// RuntimeDir holds var/lang and var/runtime of a managed runtime, which
+	// become /var/lang and /var/runtime; "" means what RootDir has there, or
+	// empty directories.
+	RuntimeDir string
+	// RootDir is an unpacked image that is the whole file system; "" means the
+	// host's system libraries. /tmp, /proc, /dev, /etc/hosts and
+	// /etc/resolv.conf are the sandbox's in both cases. Backends that do not
+	// isolate refuse it with ErrNoImages.
+	RootDir            string
 	MemoryMB           int
 	EphemeralStorageMB int // size of /tmp
 	Network            Network
 }
 
 // Paths says where the parts of the file system stand as seen by processes
-// inside: /var/task, /opt and /tmp on an isolating backend, host directories
-// on the process backend.
+// inside: /var/task, /opt, /var/lang, /var/runtime and /tmp on an isolating
+// backend, host directories on the process backend.
 type Paths struct {
-	Task string
-	Opt  string
-	Tmp  string
+	Task    string
+	Opt     string
+	Lang    string
+	Runtime string
+	Tmp     string
 }
 
 // Sandbox is one box. Methods are safe for concurrent use unless said.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -50,11 +51,7 @@ var _ sandbox.Sandbox = (*box)(nil)
 // assign turns a blank sandbox into the function's. On an error the blank
 // still belongs to the caller.
 func (b *Backend) assign(ctx context.Context, k *blank, spec sandbox.Spec) (*box, error) {
-	mounts := []initproto.Mount{{Dest: "/var/task", Source: spec.TaskDir}}
-	if spec.OptDir != "" {
-		mounts = append(mounts, initproto.Mount{Dest: "/opt", Source: spec.OptDir})
-	}
-	list, fds, err := b.mounter.prepare(mounts, k.userns)
+	list, fds, err := b.mounter.prepare(mountsOf(spec), k.userns)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +93,23 @@ func (b *Backend) assign(ctx context.Context, k *blank, spec sandbox.Spec) (*box
 	return s, nil
 }
 
+// mountsOf lists what is attached to a sandbox for its function.
+func mountsOf(spec sandbox.Spec) []initproto.Mount {
+	var mounts []initproto.Mount
+	add := func(dest, source string) {
+		if source != "" {
+			mounts = append(mounts, initproto.Mount{Dest: dest, Source: source})
+		}
+	}
+	add("/var/task", spec.TaskDir)
+	add("/opt", spec.OptDir)
+	if spec.RuntimeDir != "" {
+		add("/var/lang", filepath.Join(spec.RuntimeDir, "var/lang"))
+		add("/var/runtime", filepath.Join(spec.RuntimeDir, "var/runtime"))
+	}
+	return mounts
+}
+
 // initThreads is room for init's own threads under the limit of processes.
 const initThreads = 16
 
@@ -107,7 +121,7 @@ func (s *box) APIAddr() string { return apiAddr }
 
 // Paths are the same in every sandbox.
 func (s *box) Paths() sandbox.Paths {
-	return sandbox.Paths{Task: "/var/task", Opt: "/opt", Tmp: "/tmp"}
+	return sandbox.Paths{Task: "/var/task", Opt: "/opt", Lang: "/var/lang", Runtime: "/var/runtime", Tmp: "/tmp"}
 }
 
 // Start has init fork a process. A frozen sandbox is thawed.
