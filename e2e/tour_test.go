@@ -39,6 +39,7 @@ func TestTour(t *testing.T) {
 			for _, want := range []string{
 				"START RequestId: ", `greeting "world" for hello`, "invocation 1 is ", "REPORT RequestId: ",
 				`"greeting":"Hello, world!"`, "ResourceNotFoundException", "shutting down (spindown)",
+				"answered", "Nothing that Lambda would object to was seen.", `firn_lambda_invocations_total{function="hello"`,
 			} {
 				if !strings.Contains(out, want) {
 					t.Errorf("the tour does not show %q:\n%s", want, out)
