@@ -30,6 +30,7 @@ const (
 
 	MaxZipUploadBytes   = 50 * MiB  // quotas: zipped, direct upload
 	MaxUnzippedBytes    = 250 * MiB // quotas: function, layers and custom runtime together
+	MaxImageBytes       = 10 << 30  // quotas: a container image, uncompressed, all layers together
 	MaxLayers           = 5         // quotas
 	MaxExtensions       = 10        // quotas: internal and external together
 	MaxEnvironmentBytes = 4 * 1024  // quotas: all variables, keys and values

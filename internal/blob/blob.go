@@ -26,6 +26,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/firn-run/firn"
@@ -66,6 +67,9 @@ const tmpName = "tmp"
 // and its methods are safe for concurrent use.
 type Store struct {
 	dir string
+	// mu makes the decision to remove an old blob one with its removal: Stored
+	// is renewed and read for it under mu only.
+	mu sync.Mutex
 }
 
 // Open makes the directory if it does not exist (mode 0700) and removes what
@@ -96,40 +100,35 @@ func (s *Store) tmp() string { return filepath.Join(s.dir, tmpName) }
 // bytes are a *TooLargeError (a negative limit is none). Errors of r and of
 // the context come back as they are, wrapped; then nothing is stored.
 func (s *Store) Put(ctx context.Context, r io.Reader, limit int64) (firn.Digest, int64, error) {
-	f, err := os.CreateTemp(s.tmp(), "put-")
+	w, err := s.Create()
 	if err != nil {
+		return "", 0, err
+	}
+	defer w.Close()
+	if err := fill(ctx, w, r, limit); err != nil {
 		return "", 0, fmt.Errorf("put blob: %w", err)
 	}
-	// Closing and removing again after success has no effect: the file then
-	// has its other name.
-	defer os.Remove(f.Name())
-	defer f.Close()
-	sum := sha256.New()
-	size, err := fill(ctx, f, sum, r, limit)
+	d, err := w.Commit("")
 	if err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
+		return "", 0, err
 	}
-	d := digestOf(sum)
-	if err := s.keep(f, d); err != nil {
-		return "", 0, fmt.Errorf("put blob: %w", err)
-	}
-	return d, size, nil
+	return d, w.Size(), nil
 }
 
-// fill copies r to the file and its hash, one byte over the limit at most.
-func fill(ctx context.Context, f *os.File, sum hash.Hash, r io.Reader, limit int64) (int64, error) {
+// fill copies r to the writer, one byte over the limit at most.
+func fill(ctx context.Context, w *Writer, r io.Reader, limit int64) error {
 	src := io.Reader(&contextReader{ctx: ctx, r: r})
 	if limit >= 0 {
 		src = io.LimitReader(src, limit+1)
 	}
-	size, err := io.CopyBuffer(writerOnly{io.MultiWriter(f, sum)}, src, make([]byte, 256<<10))
+	size, err := io.CopyBuffer(writerOnly{w}, src, make([]byte, 256<<10))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if limit >= 0 && size > limit {
-		return 0, &TooLargeError{Limit: limit}
+		return &TooLargeError{Limit: limit}
 	}
-	return size, nil
+	return nil
 }
 
 // keep gives the written file its name, durably. A blob that is there already
@@ -155,10 +154,21 @@ func (s *Store) keep(f *os.File, d firn.Digest) error {
 	if err := syncDir(s.dir); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
+	if err := s.rename(f.Name(), name); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// rename installs a blob, stored now and not when its last byte came.
+func (s *Store) rename(from, to string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if err := os.Chtimes(from, now, now); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 // Open opens a blob for reading, and returns its size. The caller closes it.
@@ -241,6 +251,37 @@ func (s *Store) Delete(d firn.Digest) error {
 		return wrap("delete", d, err)
 	}
 	return nil
+}
+
+// Touch renews a blob's Stored, for a user who was about to put the same
+// content and found it: no DeleteBefore with an older limit takes it then.
+func (s *Store) Touch(d firn.Digest) error {
+	name, err := s.Path(d)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if err := os.Chtimes(name, now, now); err != nil {
+		return wrap("touch", d, err)
+	}
+	return nil
+}
+
+// DeleteBefore removes a blob unless it was stored, or touched, at or after
+// limit, and reports whether it did.
+func (s *Store) DeleteBefore(d firn.Digest, limit time.Time) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := s.Stat(d)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil || !info.Stored.Before(limit) {
+		return false, err
+	}
+	return true, s.Delete(d)
 }
 
 // List yields every blob in the order of digests. Blobs put or deleted in the
