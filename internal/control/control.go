@@ -78,6 +78,11 @@ type Config struct {
 	// begins with it.
 	Endpoint func() string
 	Now      func() time.Time
+	// Random returns a number of [0, 1), concurrently; math/rand/v2's when
+	// nil. It picks the version that a weighted alias runs.
+	Random func() float64
+	// Effects says which settings have their effect on this node.
+	Effects Effects
 }
 
 // Control serves the operations. Run settles functions in the background.
