@@ -23,6 +23,7 @@ const (
 	PreconditionFailed    Kind = "PreconditionFailedException"
 	CodeStorageExceeded   Kind = "CodeStorageExceededException"
 	TooManyRequests       Kind = "TooManyRequestsException"
+	RecursiveInvocation   Kind = "RecursiveInvocationException"
 	RequestTooLarge       Kind = "RequestTooLargeException"
 	UnsupportedMediaType  Kind = "UnsupportedMediaTypeException"
 	InvalidRuntime        Kind = "InvalidRuntimeException"
