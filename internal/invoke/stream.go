@@ -1,0 +1,95 @@
+package invoke
+
+import (
+	"context"
+
+	"github.com/firn-run/firn/internal/environment"
+)
+
+// StreamHead is what is known of a streamed answer before its first byte.
+type StreamHead struct {
+	// ContentType is the one that the runtime gave; when it gave none,
+	// application/octet-stream for a runtime that streams and application/json
+	// for one that does not.
+	ContentType string
+	// Streaming says that the runtime streams; otherwise the whole answer, or
+	// the error of a function that failed before it streamed, follows.
+	Streaming       bool
+	ExecutedVersion string
+	// TraceHeader is the X-Amzn-Trace-Id that the function saw.
+	TraceHeader string
+}
+
+// StreamWriter takes the answer of a streaming invocation piece by piece. Its
+// methods are called by the goroutine that called Stream, before Stream
+// returns, so that they may write to an http.ResponseWriter.
+//
+// An error of a method means that the client has gone: nothing more is written,
+// Stream returns the error, and the function runs on.
+type StreamWriter interface {
+	// Head comes once, when the runtime has begun its answer (its first byte
+	// may be long in coming) and before any Write. It does not come when the
+	// invocation failed before that.
+	Head(StreamHead) error
+	// Write takes one piece as it came from the runtime, at most 64 KiB, and
+	// hands it on at once: the writer flushes. It may block for as long as the
+	// client is slow; so does the function then. p is the caller's again after
+	// the return.
+	Write(p []byte) error
+}
+
+// StreamResult is the end of a streaming invocation.
+type StreamResult struct {
+	// Outcome tells of the error, if any: FunctionError, ErrorType, and the
+	// error document in Payload. Payload is empty for a function that did not
+	// fail, for its answer has been written.
+	environment.Outcome
+	// Begun says that Head was called: an error is one in the middle of the
+	// answer then. Otherwise nothing was written, and Outcome.Payload is the
+	// whole answer, which is an error.
+	Begun           bool
+	ExecutedVersion string
+	TraceHeader     string
+}
+
+// Stream runs the function like Invoke and writes its answer to w as it comes.
+// An error means that nothing ran, or that the client has gone (ctx's error, or
+// w's); what became of the function is in the result. The caller calls
+// Release when it is done with the payload.
+func (i *Invoker) Stream(ctx context.Context, req *Request, w StreamWriter) (*StreamResult, error) {
+	out, err := i.Invoke(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	r := &StreamResult{Outcome: out.Outcome, ExecutedVersion: out.ExecutedVersion, TraceHeader: out.TraceHeader}
+	if r.FunctionError != "" {
+		return r, nil
+	}
+	r.Begun = true
+	return r, r.writeWhole(w)
+}
+
+// pieceBytes bounds what is handed to a StreamWriter at once.
+const pieceBytes = 64 << 10
+
+// writeWhole writes the answer of a runtime that does not stream.
+func (r *StreamResult) writeWhole(w StreamWriter) error {
+	head := StreamHead{ContentType: r.ContentType, ExecutedVersion: r.ExecutedVersion, TraceHeader: r.TraceHeader}
+	if head.ContentType == "" {
+		head.ContentType = "application/json"
+	}
+	defer r.Release()
+	p := r.Payload
+	r.Payload = nil
+	if err := w.Head(head); err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		n := min(len(p), pieceBytes)
+		if err := w.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
