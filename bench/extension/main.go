@@ -127,7 +127,7 @@ func extend(name, api string) error {
 	if _, err := call("POST", "/2020-01-01/extension/register", `{"events":["INVOKE","SHUTDOWN"]}`); err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(strings.TrimLeft(name, "extension"))
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "extension"))
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,6 @@ type EventStream struct {
 	request *Request
 	w       *answer
 	control *http.ResponseController
-	output  reflect.Type // of the operation's output; nil until Start
 	union   *smithy.Schema
 	encoder *eventstream.Encoder
 	buffer  bytes.Buffer

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 deprecated operations and members are served, and tested
+
 package logs
 
 import (

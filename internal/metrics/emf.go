@@ -164,23 +164,23 @@ func parseEMF(line []byte, at time.Time) ([]series.Sample, error) {
 
 func parseDirective(fields map[string]json.RawMessage) (d directive, err error) {
 	if err := json.Unmarshal(fields["Namespace"], &d.namespace); err != nil {
-		return d, fmt.Errorf("Namespace: %w", err)
+		return d, fmt.Errorf("member Namespace: %w", err)
 	}
 	if problem := badNamespace(d.namespace); problem != "" {
 		return d, errors.New(problem)
 	}
 	if err := json.Unmarshal(fields["Dimensions"], &d.dimensions); err != nil {
-		return d, fmt.Errorf("Dimensions: %w", err)
+		return d, fmt.Errorf("member Dimensions: %w", err)
 	}
 	if len(d.dimensions) == 0 {
 		d.dimensions = [][]string{{}}
 	}
 	var metrics []map[string]json.RawMessage
 	if err := json.Unmarshal(fields["Metrics"], &metrics); err != nil {
-		return d, fmt.Errorf("Metrics: %w", err)
+		return d, fmt.Errorf("member Metrics: %w", err)
 	}
 	if len(metrics) > emfMaxMetrics {
-		return d, fmt.Errorf("Metrics: more than %d", emfMaxMetrics)
+		return d, fmt.Errorf("member Metrics: more than %d", emfMaxMetrics)
 	}
 	for _, m := range metrics {
 		one, e := parseDefinition(m)
