@@ -47,9 +47,9 @@ func (s *Service) describeLogStreams(_ context.Context, in *cloudwatchlogs.Descr
 	}
 	out := &cloudwatchlogs.DescribeLogStreamsOutput{LogStreams: make([]types.LogStream, 0, len(list))}
 	for _, info := range list {
-		//lint:ignore SA1019 clients of all ages read it
 		one := types.LogStream{
 			LogStreamName: &info.Name, Arn: new(s.streamARN(group, info.Name)), CreationTime: &info.Created,
+			//lint:ignore SA1019 clients of all ages read it
 			StoredBytes: new(int64(0)), // "always reported as zero" since 2019
 		}
 		if info.LastIngestion != 0 {
