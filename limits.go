@@ -25,6 +25,14 @@ const (
 	// MaxPayloadBytes bounds a synchronous request and a buffered response:
 	// 6 MiB and 100 bytes (RIE; the number stands in live AWS messages).
 	MaxPayloadBytes = 6*MiB + 100
+	// MaxStreamedBytes bounds a response that is streamed to a caller who asked
+	// for a stream (quotas: 200 MB).
+	MaxStreamedBytes = 200 * MiB
+	// StreamBurstBytes of a streamed response are sent as fast as they come,
+	// StreamBytesPerSecond of what follows ("Response streaming": 6 MB, then
+	// 2 MB per second; RIE: a bucket of MiB).
+	StreamBurstBytes     = 6 * MiB
+	StreamBytesPerSecond = 2 * MiB
 	// MaxEventPayloadBytes bounds an asynchronous request (model, Invoke).
 	MaxEventPayloadBytes = 1 * MiB
 

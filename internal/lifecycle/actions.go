@@ -56,8 +56,13 @@ type (
 		ErrorType string
 		Message   string
 	}
-	// AcceptBody lets the driver read the body of a response.
-	AcceptBody struct{ Call Call }
+	// AcceptBody lets the driver read the body of a response: whole, up to
+	// firn.MaxPayloadBytes, or with Stream on to the invoker as it comes, up to
+	// firn.MaxStreamedBytes.
+	AcceptBody struct {
+		Call   Call
+		Stream bool
+	}
 	// ReplyRegistered answers register.
 	ReplyRegistered struct {
 		Call      Call
@@ -119,7 +124,9 @@ type (
 // Result is the outcome of an invocation for its caller.
 type Result struct {
 	// FromResponse is set when the payload is the body of the accepted
-	// response; otherwise Payload holds it.
+	// response, which the invoker has already when it was a stream; otherwise
+	// Payload holds it. Of a stream that failed midway Payload is what the
+	// runtime told of the error.
 	FromResponse bool
 	Payload      []byte
 	// FunctionError is set when the caller sees X-Amz-Function-Error.

@@ -56,13 +56,16 @@ type (
 		// machine refuses it when nothing else is wrong; the invocation goes on.
 		BadMode bool
 	}
+	// RuntimeResponseBegun is the first byte of a stream.
+	RuntimeResponseBegun struct{ Call Call }
 	// RuntimeResponseDone ends the body of an accepted response.
 	RuntimeResponseDone struct {
 		Call  Call
 		Bytes int64
 		Fault ResponseFault
-		// ErrorType is the trailer of a stream that failed midway.
-		ErrorType string
+		// ErrorType and ErrorBody are the trailers of a stream that failed
+		// midway: any text, and the error document, decoded.
+		ErrorType, ErrorBody string
 	}
 	// RuntimeError is POST .../error with its whole body.
 	RuntimeError struct {
@@ -85,7 +88,7 @@ type ResponseFault int
 const (
 	// ResponseComplete is a body that arrived whole.
 	ResponseComplete ResponseFault = iota
-	// ResponseTooLarge is a buffered body over the limit.
+	// ResponseTooLarge is a body over its limit.
 	ResponseTooLarge
 	// ResponseTruncated is a body shorter than declared, or a broken stream.
 	ResponseTruncated
@@ -142,24 +145,25 @@ type (
 	Gone struct{ Call Call }
 )
 
-func (Begin) event()               {}
-func (Invoke) event()              {}
-func (Shutdown) event()            {}
-func (Abort) event()               {}
-func (TimerFired) event()          {}
-func (LaunchFailed) event()        {}
-func (Exited) event()              {}
-func (OutOfMemory) event()         {}
-func (ResetDone) event()           {}
-func (SandboxFailed) event()       {}
-func (RuntimeNext) event()         {}
-func (RuntimeResponse) event()     {}
-func (RuntimeResponseDone) event() {}
-func (RuntimeError) event()        {}
-func (RuntimeInitError) event()    {}
-func (Register) event()            {}
-func (ExtensionNext) event()       {}
-func (ExtensionInitError) event()  {}
-func (ExtensionExitError) event()  {}
-func (Subscribe) event()           {}
-func (Gone) event()                {}
+func (Begin) event()                {}
+func (Invoke) event()               {}
+func (Shutdown) event()             {}
+func (Abort) event()                {}
+func (TimerFired) event()           {}
+func (LaunchFailed) event()         {}
+func (Exited) event()               {}
+func (OutOfMemory) event()          {}
+func (ResetDone) event()            {}
+func (SandboxFailed) event()        {}
+func (RuntimeNext) event()          {}
+func (RuntimeResponse) event()      {}
+func (RuntimeResponseBegun) event() {}
+func (RuntimeResponseDone) event()  {}
+func (RuntimeError) event()         {}
+func (RuntimeInitError) event()     {}
+func (Register) event()             {}
+func (ExtensionNext) event()        {}
+func (ExtensionInitError) event()   {}
+func (ExtensionExitError) event()   {}
+func (Subscribe) event()            {}
+func (Gone) event()                 {}

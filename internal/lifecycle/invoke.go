@@ -1,15 +1,22 @@
 package lifecycle
 
 import (
+	"fmt"
 	"time"
+
+	"github.com/firn-run/firn"
 )
 
-// The answer to a response over the limit (section 11), and the refusal that
-// its runtime gets (section 1.4). The number is firn.MaxPayloadBytes.
-const (
-	tooLargeMessage = "Exceeded maximum allowed payload size (6291556 bytes)."
-	tooLargePayload = `{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`
-)
+// tooLarge is the answer to a response over the limit (section 11), and the
+// refusal that its runtime gets (section 1.4).
+func tooLarge(stream bool) (payload []byte, refusal string) {
+	limit := firn.MaxPayloadBytes
+	if stream {
+		limit = firn.MaxStreamedBytes
+	}
+	return fmt.Appendf(nil, `{"errorMessage":"Response payload size exceeded maximum allowed payload size (%d bytes).","errorType":"Function.ResponseSizeTooLarge"}`, limit),
+		fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", limit)
+}
 
 // invocation is the one request in flight.
 type invocation struct {
@@ -17,10 +24,11 @@ type invocation struct {
 	started       time.Time // begin of the phase, with a suppressed init in it
 	deadline      time.Time
 	delivered     time.Time // first delivery to the runtime
-	responseAt    time.Time // head of the response
+	responseAt    time.Time // head of the response; of a stream its first byte
 	respondedAt   time.Time // end of the response
 	runtimeDoneAt time.Time // the runtime called next again
 	producedBytes int64
+	streaming     bool // the body of a response goes to the invoker as it comes
 	answered      bool
 	runtimeDone   bool   // the record was emitted
 	status        string // the function's own outcome: StatusError, or "" for success
@@ -124,5 +132,11 @@ func (m *Machine) failInvocation(f *fault) {
 	}
 	m.runtimeDone(f)
 	m.report(f)
-	m.answer(f.result(m.invocation.RequestID))
+	r := f.result(m.invocation.RequestID)
+	if m.invocation.streaming && (f.errorType == errorRuntimeExit || f.errorType == errorOutOfMemory) {
+		// As on AWS: for its invoker a stream that ends with its runtime is
+		// truncated. Records and payload have the cause.
+		r.ErrorType = errorTruncated
+	}
+	m.answer(r)
 }

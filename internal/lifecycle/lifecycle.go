@@ -61,6 +61,9 @@ type Invocation struct {
 	RequestID string
 	ARN       string // as invoked, with the qualifier the caller used
 	TraceID   string // value of X-Amzn-Trace-Id, may be empty
+	// Stream says that the invoker takes a streamed response as it comes;
+	// otherwise such a one is buffered as any other.
+	Stream bool
 }
 
 // Event is what happened. The concrete types are in events.go.

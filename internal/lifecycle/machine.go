@@ -79,6 +79,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Action {
 		m.runtimeResponse(ev)
 	case RuntimeResponseDone:
 		m.runtimeResponseDone(ev)
+	case RuntimeResponseBegun:
+		m.runtimeResponseBegun(ev)
 	case ExtensionNext:
 		m.extensionNext(ev)
 	case Invoke:

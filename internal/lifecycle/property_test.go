@@ -54,6 +54,9 @@ func anyEvents(t *rapid.T) {
 // more often than not, so that deep states are reached.
 func drawEvent(t *rapid.T, a *auditor) Event {
 	for call, body := range a.calls {
+		if body && rapid.IntRange(0, 5).Draw(t, "begun") == 0 {
+			return RuntimeResponseBegun{Call: call}
+		}
 		if body && rapid.IntRange(0, 2).Draw(t, "body") == 0 {
 			return RuntimeResponseDone{Call: call, Bytes: 1, Fault: rapid.SampledFrom([]ResponseFault{0, 0, 0, 1, 2}).Draw(t, "fault")}
 		}
@@ -63,7 +66,9 @@ func drawEvent(t *rapid.T, a *auditor) Event {
 	case kind < 16:
 		return drawCall(t, a, kind)
 	case kind < 20:
-		return Invoke{Invocation: a.invocation()}
+		inv := a.invocation()
+		inv.Stream = rapid.Bool().Draw(t, "stream")
+		return Invoke{Invocation: inv}
 	case kind < 23:
 		return drawTimer(t, a)
 	case kind < 26:
@@ -83,7 +88,7 @@ func drawEvent(t *rapid.T, a *auditor) Event {
 	case 31:
 		return Subscribe{Call: a.call(), ID: drawID(t, a), API: rapid.SampledFrom([]API{TelemetryAPI, LogsAPI}).Draw(t, "api")}
 	}
-	return rapid.SampledFrom([]Event{Abort{}, SandboxFailed{Message: "broken"}, Begin{}, RuntimeResponseDone{}}).Draw(t, "rare")
+	return rapid.SampledFrom([]Event{Abort{}, SandboxFailed{Message: "broken"}, Begin{}, RuntimeResponseDone{}, RuntimeResponseBegun{}}).Draw(t, "rare")
 }
 
 func drawCall(t *rapid.T, a *auditor, kind int) Event {
@@ -91,7 +96,7 @@ func drawCall(t *rapid.T, a *auditor, kind int) Event {
 	case 0, 1, 2, 3:
 		return RuntimeNext{Call: a.call()}
 	case 4, 5, 6:
-		return RuntimeResponse{Call: a.call(), RequestID: drawRequest(t, a), BadMode: rapid.IntRange(0, 5).Draw(t, "mode") == 0}
+		return RuntimeResponse{Call: a.call(), RequestID: drawRequest(t, a), Streaming: rapid.Bool().Draw(t, "streaming"), BadMode: rapid.IntRange(0, 5).Draw(t, "mode") == 0}
 	case 7:
 		return RuntimeError{Call: a.call(), RequestID: drawRequest(t, a), ErrorType: "Function.Boom", Payload: []byte("{}")}
 	case 8:

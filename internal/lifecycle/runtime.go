@@ -229,8 +229,22 @@ func (m *Machine) runtimeResponse(ev RuntimeResponse) {
 	}
 	m.runtime.state = runtimeInvocationResponse
 	m.runtime.body = parked{ev.Call, true}
-	m.invocation.responseAt = m.now
+	inv := &m.invocation
+	if ev.Streaming && inv.Stream {
+		inv.streaming = true
+		m.do(AcceptBody{Call: ev.Call, Stream: true})
+		return
+	}
+	inv.responseAt = m.now
 	m.do(AcceptBody{Call: ev.Call})
+}
+
+// runtimeResponseBegun notes when the first byte of a stream came in: up to
+// then its latency counts.
+func (m *Machine) runtimeResponseBegun(ev RuntimeResponseBegun) {
+	if m.runtime.body.is(ev.Call) && m.stage == stageInvoke && m.invocation.responseAt.IsZero() {
+		m.invocation.responseAt = m.now
+	}
 }
 
 func (m *Machine) runtimeResponseDone(ev RuntimeResponseDone) {
@@ -244,7 +258,12 @@ func (m *Machine) runtimeResponseDone(ev RuntimeResponseDone) {
 	}
 	inv := &m.invocation
 	inv.respondedAt = m.now
+	streamed := inv.streaming
+	inv.streaming = false
 	inv.producedBytes = ev.Bytes
+	if inv.responseAt.IsZero() { // a stream without a byte
+		inv.responseAt = m.now
+	}
 	switch ev.Fault {
 	case ResponseTruncated:
 		m.do(Refuse{Call: ev.Call, Status: statusBadRequest, ErrorType: refusedTruncated, Message: "HTTP request detected as truncated"})
@@ -253,12 +272,17 @@ func (m *Machine) runtimeResponseDone(ev RuntimeResponseDone) {
 	case ResponseTooLarge:
 		inv.errorType = errorTooLarge
 		inv.status = StatusError
-		m.answer(Result{Payload: []byte(tooLargePayload), FunctionError: true, ErrorType: errorTooLarge})
-		m.do(Refuse{Call: ev.Call, Status: statusRequestTooLarge, ErrorType: refusedTooLarge, Message: tooLargeMessage})
+		payload, message := tooLarge(streamed)
+		m.answer(Result{Payload: payload, FunctionError: true, ErrorType: errorTooLarge})
+		m.do(Refuse{Call: ev.Call, Status: statusRequestTooLarge, ErrorType: refusedTooLarge, Message: message})
 	default:
 		// A stream that failed midway stays a success in the records
 		// (section 15); its caller is told.
-		m.answer(Result{FromResponse: true, FunctionError: ev.ErrorType != "", ErrorType: ev.ErrorType})
+		r := Result{FromResponse: true, FunctionError: ev.ErrorType != "", ErrorType: ev.ErrorType}
+		if r.FunctionError {
+			r.Payload = []byte(ev.ErrorBody)
+		}
+		m.answer(r)
 		m.do(Reply{Call: ev.Call, Status: statusAccepted})
 	}
 	m.runtime.state = runtimeResponseSent

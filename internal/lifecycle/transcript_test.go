@@ -137,7 +137,7 @@ func setConfig(cfg *Config, fields []string) error {
 func eventTypes() []Event {
 	return []Event{
 		Begin{}, Invoke{}, Shutdown{}, Abort{}, TimerFired{}, LaunchFailed{}, Exited{}, OutOfMemory{}, ResetDone{}, SandboxFailed{},
-		RuntimeNext{}, RuntimeResponse{}, RuntimeResponseDone{}, RuntimeError{}, RuntimeInitError{},
+		RuntimeNext{}, RuntimeResponse{}, RuntimeResponseBegun{}, RuntimeResponseDone{}, RuntimeError{}, RuntimeInitError{},
 		Register{}, ExtensionNext{}, Subscribe{}, ExtensionInitError{}, ExtensionExitError{}, Gone{},
 	}
 }
