@@ -51,8 +51,8 @@ func (tx Tx) AddItem(queue string, it Item) (int64, error) {
 	return *t.items, nil
 }
 
-// MoveItem gives an item another due time and note, and reports whether it
-// exists.
+// MoveItem gives an item another due time and, unless it is nil, another note.
+// It reports whether the item exists.
 func (tx Tx) MoveItem(id, due int64, note []byte) (bool, error) {
 	t := tx.t
 	if err := t.begin(true); err != nil {
@@ -61,19 +61,25 @@ func (tx Tx) MoveItem(id, due int64, note []byte) (bool, error) {
 	if len(note) > MaxValueBytes {
 		return false, fmt.Errorf("%w: note of %d bytes, at most %d", ErrInvalid, len(note), MaxValueBytes)
 	}
-	n, err := t.exec("move item", `update item set due = $2, note = $3 where id = $1`, id, due, notNull(note))
+	var n int64
+	var err error
+	if note == nil {
+		n, err = t.exec("move item", `update item set due = $2 where id = $1`, id, due)
+	} else {
+		n, err = t.exec("move item", `update item set due = $2, note = $3 where id = $1`, id, due, note)
+	}
 	t.bytes += int64(len(note))
 	return n > 0, err
 }
 
-// RemoveItem removes an item; one that does not exist is no error.
-func (tx Tx) RemoveItem(id int64) error {
+// RemoveItem removes an item and reports whether it existed.
+func (tx Tx) RemoveItem(id int64) (bool, error) {
 	t := tx.t
 	if err := t.begin(true); err != nil {
-		return err
+		return false, err
 	}
-	_, err := t.exec("remove item", `delete from item where id = $1`, id)
-	return err
+	n, err := t.exec("remove item", `delete from item where id = $1`, id)
+	return n > 0, err
 }
 
 // Item returns an item whole and whether it exists.

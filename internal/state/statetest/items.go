@@ -88,11 +88,14 @@ func itemsMove(ctx context.Context, s *state.Store, _ map[string]int64) error {
 		if ok, err := tx.MoveItem(page[0].ID, 30, []byte("2")); err != nil || !ok {
 			return fmt.Errorf("move: %t %w", ok, err)
 		}
-		if err := tx.RemoveItem(page[1].ID); err != nil {
-			return err
+		if ok, err := tx.RemoveItem(page[1].ID); err != nil || !ok {
+			return fmt.Errorf("remove: %t %w", ok, err)
 		}
-		if err := tx.RemoveItem(page[1].ID); err != nil {
-			return fmt.Errorf("remove again: %w", err)
+		if ok, err := tx.RemoveItem(page[1].ID); err != nil || ok {
+			return fmt.Errorf("remove again: %t %w", ok, err)
+		}
+		if ok, err := tx.MoveItem(page[2].ID, 25, nil); err != nil || !ok {
+			return fmt.Errorf("move with its note: %t %w", ok, err)
 		}
 		if ok, err := tx.MoveItem(page[1].ID, 1, nil); err != nil || ok {
 			return fmt.Errorf("moved what is gone: %t %w", ok, err)
