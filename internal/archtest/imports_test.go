@@ -26,6 +26,7 @@ func layers() map[string]int {
 		"internal/telemetry": 1,
 		"internal/logstore":  1,
 		"internal/queue":     1,
+		"internal/runtimes":  1,
 
 		"internal/runtimeapi":   2,
 		"internal/telemetryapi": 2,
