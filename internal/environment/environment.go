@@ -291,6 +291,14 @@ func (e *Environment) ID() string { return e.cfg.ID }
 // Version is the function version that the environment runs.
 func (e *Environment) Version() *firn.FunctionVersion { return e.cfg.Version }
 
+// Cold reports whether the environment was reset, so that its next invocation
+// begins with an init. It may be asked in OnReady.
+func (e *Environment) Cold() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.machine.Cold()
+}
+
 // Shutdown asks for an orderly end: after the invocation in flight, with
 // SIGTERM and the SHUTDOWN event as far as extensions are registered. It does
 // not wait.

@@ -12,6 +12,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,22 @@ type Config struct {
 
 	// AccountConcurrency is the most invocations at once (1,000 on AWS).
 	AccountConcurrency int
+	// RequestsPerSecond is how many requests each unit of concurrency is good
+	// for in a second: so often may a function be invoked per unit that it has
+	// reserved, and all others together per unit that is not reserved. 0
+	// means 10, as on AWS; negative is no bound.
+	RequestsPerSecond int
+	// ScaleOut is how many environments a function may add in 10 seconds, and,
+	// times RequestsPerSecond, by how many requests a second it may grow in
+	// that time. What it did not use comes back evenly. 0 means 1,000, as on
+	// AWS; negative is no bound. Provisioned environments do not count.
+	ScaleOut int
+	// ProvisionPerMinute is how many provisioned environments of a version are
+	// begun in a minute. 0 means 6,000, as on AWS.
+	ProvisionPerMinute int
+	// Used is told of each invocation of a version that has provisioned
+	// concurrency, concurrently; it must not block. Nil is allowed.
+	Used func(Use)
 	// MaxEnvironments bounds environments of all functions together, idle
 	// ones included and those that were told to end excluded. At the bound
 	// the idle one used longest ago makes room; if none is idle, the
@@ -85,31 +102,43 @@ const (
 
 // Fleet is safe for concurrent use.
 //
-// inflight counts slots of the account's concurrency. A slot is taken by
-// Invoke, passes to the environment with the invocation, and is given back
-// when that environment is ready again or has ended.
+// A slot is the right to run one invocation: of the account's concurrency, or
+// of what a function has reserved of it. Invoke takes one, it passes to the
+// environment with the invocation, and is given back when that environment is
+// ready again or has ended. A provisioned environment has a slot of its own,
+// for as long as it exists.
 type Fleet struct {
-	cfg Config
+	cfg  Config
+	born time.Time
 
-	pools    sync.Map     // FunctionVersion.Key -> *pool
-	inflight atomic.Int64 // slots taken
-	alive    atomic.Int64 // environments that were not told to end
-	phase    atomic.Int32
-	freed    chan struct{} // has a token when a slot may be free
+	pools     sync.Map // FunctionVersion.Key -> *pool
+	functions sync.Map // FunctionVersion.ARN -> *function
+	account   account
+	alive     atomic.Int64 // environments that were not told to end
+	phase     atomic.Int32
 
-	stop   chan struct{}   // ends the reaper
+	stop   chan struct{}   // ends the reaper and the keepers
 	base   context.Context // of sandboxes being made; ends with aborting
 	cancel context.CancelFunc
 
+	settings   sync.Mutex // before any other lock
+	provisions map[string][]Share
+
 	mu     sync.Mutex
 	closed bool
-	live   sync.WaitGroup // environments that have not ended, and the reaper; Add under mu
+	live   sync.WaitGroup // environments that have not ended, the reaper and the keepers; Add under mu
 	exist  atomic.Int64   // environments that have not ended
 }
 
 // New starts the reaper; the caller closes the fleet.
 func New(cfg Config) *Fleet {
-	f := &Fleet{cfg: cfg, stop: make(chan struct{}), freed: make(chan struct{}, 1)}
+	cfg.RequestsPerSecond = cmp.Or(cfg.RequestsPerSecond, 10)
+	cfg.ScaleOut = cmp.Or(cfg.ScaleOut, 1000)
+	cfg.ProvisionPerMinute = cmp.Or(max(cfg.ProvisionPerMinute, 0), 6000)
+	f := &Fleet{cfg: cfg, born: cfg.Now(), stop: make(chan struct{}), provisions: map[string][]Share{}}
+	f.account.total = int64(cfg.AccountConcurrency)
+	f.account.limit.Store(f.account.total)
+	f.account.freed.token = make(chan struct{}, 1)
 	f.base, f.cancel = context.WithCancel(context.Background())
 	f.live.Go(f.reap)
 	return f
@@ -120,20 +149,19 @@ func New(cfg Config) *Fleet {
 // environment may work on. When ctx ends, the invocation goes on without its
 // caller.
 func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *environment.Invocation) (*environment.Outcome, error) {
-	if err := f.reserve(ctx); err != nil {
-		return nil, err
-	}
+	t := ticket{fleet: f}
 	for failed := 0; ; {
-		m, fresh, err := f.take(ctx, v)
+		m, fresh, err := t.take(ctx, v)
 		if err != nil {
-			f.release()
+			t.giveUp(err)
 			return nil, err
 		}
 		turn := m.turn // ours: nobody else changes it while the member is busy
+		f.tellUse(m, v, inv.ARN)
 		out, err := m.env.Invoke(ctx, inv)
 		switch {
 		case errors.Is(err, environment.ErrBusy): // a mistake of ours: two takers
-			f.release()
+			f.release(m)
 			return nil, fmt.Errorf("fleet: environment %s: %w", m.env.ID(), err)
 		case !errors.Is(err, environment.ErrEnded):
 			if err == nil { // else the caller has gone, and nothing was answered
@@ -146,18 +174,13 @@ func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *enviro
 		if fresh {
 			failed++
 		}
-		if m.pool.surrender(m) {
-			if failed < maxStarts {
-				continue
-			}
-			f.release()
-		} else if failed < maxStarts { // it gave the slot back as it ended
-			if err := f.reserve(ctx); err != nil {
-				return nil, err
-			}
-			continue
+		if m.pool.surrender(m) { // else it gave the slot back as it ended
+			t.recover(m)
 		}
-		return nil, err
+		if failed == maxStarts {
+			t.giveUp(err)
+			return nil, err
+		}
 	}
 }
 
@@ -165,88 +188,23 @@ func (f *Fleet) Invoke(ctx context.Context, v *firn.FunctionVersion, inv *enviro
 // began.
 const maxStarts = 2
 
-// reserve takes a slot of the account's concurrency. At the limit it waits as
-// long as an environment takes to become ready after its answer: callers that
-// send one request after the other, as many as the limit allows, are not to be
-// throttled by their own last ones.
-func (f *Fleet) reserve(ctx context.Context) error {
-	if f.tryReserve() {
-		return nil
+func (f *Fleet) pool(v *firn.FunctionVersion) *pool {
+	got, ok := f.pools.Load(v.Key)
+	if !ok {
+		got, _ = f.pools.LoadOrStore(v.Key, newPool(v.Key))
 	}
-	timer := time.NewTimer(settleWait)
-	defer timer.Stop()
-	for {
-		select {
-		case <-f.freed:
-			if f.tryReserve() {
-				f.wake() // there may be another slot, for somebody else
-				return nil
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-			if f.tryReserve() {
-				return nil
-			}
-			return throttled()
+	p := got.(*pool)
+	if p.fn.Load() == nil {
+		if fn := f.function(v.ARN); !p.fn.CompareAndSwap(nil, fn) {
+			fn.drop()
 		}
 	}
+	return p
 }
 
-func (f *Fleet) tryReserve() bool {
-	for {
-		n := f.inflight.Load()
-		if n >= int64(f.cfg.AccountConcurrency) {
-			return false
-		}
-		if f.inflight.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// release gives a slot back.
-func (f *Fleet) release() {
-	f.inflight.Add(-1)
-	f.wake()
-}
-
-func (f *Fleet) wake() {
-	select {
-	case f.freed <- struct{}{}:
-	default:
-	}
-}
-
-func throttled() error {
-	return &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.",
-		Reason: "ConcurrentInvocationLimitExceeded", Type: "User", RetryAfterSeconds: 1}
-}
-
-// take finds or makes an environment, busy from then on with the caller's
-// slot.
-func (f *Fleet) take(ctx context.Context, v *firn.FunctionVersion) (m *member, fresh bool, err error) {
-	p := f.pool(v.Key)
-	if m := p.pop(); m != nil {
-		return m, false, nil
-	}
-	if m := f.takeSettling(ctx, p); m != nil {
-		return m, false, nil
-	}
-	m, err = f.start(ctx, v)
-	return m, true, err
-}
-
-func (f *Fleet) pool(key string) *pool {
-	if p, ok := f.pools.Load(key); ok {
-		return p.(*pool)
-	}
-	p, _ := f.pools.LoadOrStore(key, &pool{key: key, members: make(map[*member]struct{})})
-	return p.(*pool)
-}
-
-// start makes an environment for v, busy from the beginning.
-func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, error) {
+// start makes an environment for v: a provisioned one, or one that is busy from
+// the beginning. The caller holds the slot.
+func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion, provisioned bool) (*member, error) {
 	dirs, err := f.directories(ctx, v)
 	if err != nil {
 		return nil, err
@@ -257,11 +215,15 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, er
 	if f.alive.Add(1) > int64(f.cfg.MaxEnvironments) && !f.evict() {
 		f.alive.Add(-1)
 		f.finish()
-		return nil, throttled()
+		return nil, throttled(reasonAccount)
 	}
-	m := &member{born: f.cfg.Now(), busy: true, dirs: dirs.all()}
-	for p := f.pool(v.Key); !p.add(m); p = f.pool(v.Key) {
+	m := &member{born: f.cfg.Now(), dirs: dirs.all(), provisioned: provisioned}
+	for p := f.pool(v); !p.add(m); p = f.pool(v) {
 		f.pools.CompareAndDelete(p.key, p) // it was forgotten meanwhile
+	}
+	kind := "on-demand"
+	if provisioned {
+		kind = "provisioned-concurrency"
 	}
 	env, err := f.cfg.Start(f.base, environment.Config{
 		Version:    v,
@@ -269,9 +231,11 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, er
 		OptDir:     dirs.opt,
 		RuntimeDir: dirs.runtime,
 		RootDir:    dirs.root,
-		Claimed:    true,
-		OnReady:    func(env *environment.Environment, _ bool) { f.ready(m) },
+		Claimed:    !provisioned,
+		OnReady:    func(env *environment.Environment, _ bool) { f.ready(m, env) },
 		OnEnded:    func(*environment.Environment) { f.ended(m) },
+
+		InitializationType: kind,
 	})
 	if err != nil {
 		m.pool.remove(m)
@@ -279,7 +243,9 @@ func (f *Fleet) start(ctx context.Context, v *firn.FunctionVersion) (*member, er
 		f.finish()
 		return nil, fmt.Errorf("start environment: %w", err)
 	}
-	m.pool.name(m, env)
+	if m.pool.name(m, env) {
+		f.shutdown(m)
+	}
 	if phase(f.phase.Load()) == aborting {
 		env.Abort() // Close may have looked before it had a name
 	}
@@ -337,13 +303,24 @@ func (f *Fleet) finish() {
 	f.live.Done()
 }
 
-// ready is called by an environment that can take its next invocation.
-func (f *Fleet) ready(m *member) {
-	wasBusy, keep := m.pool.push(m, f.cfg.Now, f.cfg.MaxAge)
-	if wasBusy {
-		f.release()
+// own runs do in a goroutine that Close waits for, unless the fleet is closing.
+func (f *Fleet) own(do func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
 	}
-	if !keep {
+	f.live.Go(do)
+	return true
+}
+
+// ready is called by an environment that can take its next invocation.
+func (f *Fleet) ready(m *member, env *environment.Environment) {
+	did := f.push(m, m.provisioned && env.Cold())
+	if did.wasBusy {
+		f.release(m)
+	}
+	if did.end {
 		f.shutdown(m)
 		return
 	}
@@ -354,14 +331,30 @@ func (f *Fleet) ready(m *member) {
 	}
 }
 
+func (f *Fleet) push(m *member, cold bool) pushed {
+	return m.pool.push(m, readiness{now: f.cfg.Now, maxAge: f.cfg.MaxAge, cold: cold})
+}
+
+// release ends what m holds for its invocation.
+func (f *Fleet) release(m *member) {
+	fn := m.pool.fn.Load()
+	fn.running.Add(-1)
+	if !m.provisioned {
+		f.giveBack(fn, 0)
+	}
+}
+
 // ended is called by an environment that is gone.
 func (f *Fleet) ended(m *member) {
 	wasBusy, wasEnding := m.pool.remove(m)
 	if wasBusy {
-		f.release()
+		f.release(m)
 	}
 	if !wasEnding {
 		f.alive.Add(-1)
+		if m.provisioned {
+			f.giveBack(m.pool.fn.Load(), 1)
+		}
 	}
 	f.finish()
 }
@@ -370,13 +363,20 @@ func (f *Fleet) ended(m *member) {
 func (f *Fleet) shutdown(members ...*member) {
 	f.alive.Add(-int64(len(members)))
 	for _, m := range members {
+		if m.provisioned {
+			f.giveBack(m.pool.fn.Load(), 1)
+		}
 		m.env.Shutdown()
 	}
 }
 
 // Retire ends the environments of a version that was replaced or deleted:
-// idle ones now, busy ones when their invocation is over.
-func (f *Fleet) Retire(key string) { f.shutdown(f.pool(key).retire()...) }
+// idle ones now, busy ones when their invocation is over, provisioned ones
+// without replacement.
+func (f *Fleet) Retire(key string) {
+	p, _ := f.pools.LoadOrStore(key, newPool(key))
+	f.shutdown(p.(*pool).retire()...)
+}
 
 // InUse lists the directories that environments run from, as Roots has handed
 // them out, with repetitions.
@@ -394,7 +394,9 @@ type Stats struct {
 
 // Stats reads the counts.
 func (f *Fleet) Stats() Stats {
-	return Stats{Environments: int(f.exist.Load()), InFlight: int(f.inflight.Load())}
+	s := Stats{Environments: int(f.exist.Load())}
+	f.eachFunction(func(fn *function) { s.InFlight += int(fn.running.Load()) })
+	return s
 }
 
 // Close ends every environment by the book: idle ones at once, busy ones when

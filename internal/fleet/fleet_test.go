@@ -435,11 +435,12 @@ func TestTakeIsCheap(t *testing.T) {
 	r.must(v, `1`)
 	r.quiet()
 	n := testing.AllocsPerRun(100, func() {
-		if err := r.reserve(t.Context()); err != nil {
+		ticket := ticket{fleet: r.Fleet}
+		m, _, err := ticket.take(t.Context(), v)
+		if err != nil {
 			t.Fatal(err)
 		}
-		m := r.pool(v.Key).pop()
-		r.ready(m)
+		r.ready(m, m.env)
 	})
 	if n > 1 {
 		t.Errorf("%v allocations", n)

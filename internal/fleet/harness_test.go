@@ -203,7 +203,7 @@ func newRig(t *testing.T, edit func(*Config)) *rig {
 	r := &rig{t: t, backend: &backend{handler: echo}, roots: &roots{dir: t.TempDir()}, now: time.Unix(1_700_000_000, 0)}
 	cfg := Config{
 		Roots: r.roots, AccountConcurrency: 100, MaxEnvironments: 100,
-		IdleTimeout: time.Hour, Now: r.clock,
+		IdleTimeout: time.Hour, Now: r.clock, RequestsPerSecond: -1,
 	}
 	cfg.Start = func(ctx context.Context, c environment.Config) (*environment.Environment, error) {
 		c.ID, c.Backend, c.FreezeGrace = "test", r.backend, -1
@@ -305,8 +305,13 @@ func eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
-func isThrottle(err error) bool {
+func isThrottle(err error) bool { return reasonOf(err) == "ConcurrentInvocationLimitExceeded" }
+
+// reasonOf is the reason of a throttle that is complete, else "".
+func reasonOf(err error) string {
 	fault, ok := errors.AsType[*firn.Fault](err)
-	return ok && fault.Kind == firn.TooManyRequests && fault.Message == "Rate Exceeded." &&
-		fault.Reason == "ConcurrentInvocationLimitExceeded" && fault.RetryAfterSeconds == 1
+	if !ok || fault.Kind != firn.TooManyRequests || fault.Message != "Rate Exceeded." || fault.RetryAfterSeconds != 1 || fault.Type != "User" {
+		return ""
+	}
+	return fault.Reason
 }

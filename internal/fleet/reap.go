@@ -6,7 +6,7 @@ import "time"
 const minReapInterval = 10 * time.Millisecond
 
 // reap ends environments that were idle for too long or are too old, and
-// forgets pools that have none, until the fleet closes.
+// forgets pools and functions that have none, until the fleet closes.
 func (f *Fleet) reap() {
 	tick := time.NewTicker(max(f.cfg.IdleTimeout/4, minReapInterval))
 	defer tick.Stop()
@@ -23,8 +23,17 @@ func (f *Fleet) reap() {
 		}
 		f.each(func(p *pool) {
 			f.shutdown(p.expired(used, born)...)
-			if p.forget() {
-				f.pools.CompareAndDelete(p.key, p)
+			wake(p.keeper.kick) // some may have become old
+			if p.forget() && f.pools.CompareAndDelete(p.key, p) {
+				if fn := p.fn.Load(); fn != nil {
+					fn.drop()
+				}
+			}
+		})
+		age := f.age()
+		f.eachFunction(func(fn *function) {
+			if fn.forget(age) {
+				f.functions.CompareAndDelete(fn.arn, fn)
 			}
 		})
 	}

@@ -23,42 +23,42 @@ func (p *pool) settle(m *member, turn uint64, now time.Time) {
 	defer p.mu.Unlock()
 	if m.busy && m.turn == turn && !m.settling {
 		m.settling, m.answered = true, now
-		p.settling++
+		p.shelf(m).settling++
 	}
 }
 
-// settledLocked ends m's settling. A pool whose environments settle slowly,
-// since their extensions work on after the answer, is not waited for.
-func (p *pool) settledLocked(m *member, now time.Time) {
+// settledLocked ends m's settling. Environments that settle slowly, since
+// their extensions work on after the answer, are not waited for.
+func (s *shelf) settledLocked(m *member, now time.Time) {
 	if !m.settling {
 		return
 	}
 	m.settling = false
-	p.settling--
-	p.slow = now.Sub(m.answered) > settleWait
+	s.settling--
+	s.slow = now.Sub(m.answered) > settleWait
 }
 
 // await registers an invocation that found no idle member; nil when there is
 // nothing to wait for.
-func (p *pool) await() waiter {
+func (p *pool) await(s *shelf) waiter {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.slow || p.settling <= len(p.waiting) {
+	if s.slow || s.settling <= len(s.waiting) {
 		return nil
 	}
 	w := make(waiter, 1)
-	p.waiting = append(p.waiting, w)
+	s.waiting = append(s.waiting, w)
 	return w
 }
 
 // leave ends a wait that took too long. It returns a member that was handed
 // over in the last moment, or nil.
-func (p *pool) leave(w waiter) *member {
+func (p *pool) leave(s *shelf, w waiter) *member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.Index(p.waiting, w); i >= 0 {
-		p.waiting = slices.Delete(p.waiting, i, i+1)
-		p.slow = true
+	if i := slices.Index(s.waiting, w); i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		s.slow = true
 		return nil
 	}
 	return <-w
@@ -66,22 +66,24 @@ func (p *pool) leave(w waiter) *member {
 
 // handOverLocked gives m, which is not busy any more, to the invocation that
 // waits longest; false when none does.
-func (p *pool) handOverLocked(m *member) bool {
-	if len(p.waiting) == 0 {
+func (s *shelf) handOverLocked(m *member) bool {
+	if len(s.waiting) == 0 {
 		return false
 	}
-	w := p.waiting[0]
-	p.waiting = slices.Delete(p.waiting, 0, 1)
-	m.busy = true
-	m.turn++
+	w := s.waiting[0]
+	s.waiting = slices.Delete(s.waiting, 0, 1)
+	s.beginLocked(m)
 	w <- m
 	return true
 }
 
-// takeSettling waits for a moment for an environment that is about to be
-// ready; nil when none came.
-func (f *Fleet) takeSettling(ctx context.Context, p *pool) *member {
-	w := p.await()
+// takeIdle takes an idle environment from a shelf, or waits for a moment for
+// one that is about to be ready; nil when none came.
+func (p *pool) takeIdle(ctx context.Context, s *shelf) *member {
+	if m := p.pop(s); m != nil {
+		return m
+	}
+	w := p.await(s)
 	if w == nil {
 		return nil
 	}
@@ -93,5 +95,5 @@ func (f *Fleet) takeSettling(ctx context.Context, p *pool) *member {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return p.leave(w)
+	return p.leave(s, w)
 }

@@ -10,8 +10,8 @@ import (
 // busy returns a pool with one member that has just answered its caller.
 func busy(t *testing.T, now time.Time) (*pool, *member) {
 	t.Helper()
-	p := &pool{members: make(map[*member]struct{})}
-	m := &member{busy: true}
+	p := newPool("f")
+	m := &member{}
 	p.add(m)
 	p.settle(m, m.turn, now)
 	return p, m
@@ -22,19 +22,18 @@ func busy(t *testing.T, now time.Time) (*pool, *member) {
 func TestSettlingIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, m := busy(t, time.Now())
-		f := &Fleet{}
 		got := make(chan *member)
-		go func() { got <- f.takeSettling(context.Background(), p) }()
+		go func() { got <- p.takeIdle(context.Background(), &p.onDemand) }()
 		synctest.Wait()
 		time.Sleep(settleWait / 2) // archtest:sleep virtual time
-		if _, keep := p.push(m, time.Now, 0); !keep {
+		if p.push(m, readiness{now: time.Now}).end {
 			t.Fatal("push did not keep the member")
 		}
 		if <-got != m {
 			t.Error("the invocation that waited was not given the member")
 		}
-		if !m.busy || len(p.idle) != 0 || p.settling != 0 {
-			t.Errorf("after the hand-over: busy %v, %d idle, %d settling", m.busy, len(p.idle), p.settling)
+		if !m.busy || len(p.onDemand.idle) != 0 || p.onDemand.settling != 0 {
+			t.Errorf("after the hand-over: busy %v, %d idle, %d settling", m.busy, len(p.onDemand.idle), p.onDemand.settling)
 		}
 	})
 }
@@ -44,18 +43,17 @@ func TestSettlingIsWaitedFor(t *testing.T) {
 func TestSlowSettlingIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, m := busy(t, time.Now())
-		f := &Fleet{}
 		begin := time.Now()
-		if got := f.takeSettling(context.Background(), p); got != nil || time.Since(begin) != settleWait {
+		if got := p.takeIdle(context.Background(), &p.onDemand); got != nil || time.Since(begin) != settleWait {
 			t.Fatalf("got %v after %v, want nothing after %v", got, time.Since(begin), settleWait)
 		}
-		if got := f.takeSettling(context.Background(), p); got != nil || time.Since(begin) != settleWait {
+		if got := p.takeIdle(context.Background(), &p.onDemand); got != nil || time.Since(begin) != settleWait {
 			t.Errorf("a slow pool was waited for again: %v, %v", got, time.Since(begin))
 		}
-		p.push(m, time.Now, 0)
-		m = p.pop()
+		p.push(m, readiness{now: time.Now})
+		m = p.pop(&p.onDemand)
 		p.settle(m, m.turn, time.Now())
-		if p.push(m, time.Now, 0); p.slow {
+		if p.push(m, readiness{now: time.Now}); p.onDemand.slow {
 			t.Error("a quick turn did not make the pool quick again")
 		}
 	})
@@ -64,21 +62,21 @@ func TestSlowSettlingIsNotWaitedFor(t *testing.T) {
 // As many wait as members settle; the mark of a turn that is over is ignored.
 func TestSettlingCounts(t *testing.T) {
 	p, m := busy(t, time.Now())
-	first, second := p.await(), p.await()
+	first, second := p.await(&p.onDemand), p.await(&p.onDemand)
 	if first == nil || second != nil {
 		t.Fatalf("one member settles, and %v and %v wait for it", first, second)
 	}
-	p.push(m, time.Now, 0)
-	if got := p.leave(first); got != m {
+	p.push(m, readiness{now: time.Now})
+	if got := p.leave(&p.onDemand, first); got != m {
 		t.Errorf("leaving in the last moment gives %v, want the member", got)
 	}
 	p.settle(m, m.turn-1, time.Now())
-	if p.settling != 0 {
+	if p.onDemand.settling != 0 {
 		t.Error("an old turn was counted")
 	}
 	p.settle(m, m.turn, time.Now())
 	p.remove(m)
-	if p.settling != 0 {
+	if p.onDemand.settling != 0 {
 		t.Error("a member that ended still settles")
 	}
 }

@@ -131,6 +131,10 @@ func (m *Machine) stepRare(ev Event) {
 	}
 }
 
+// Cold reports whether the environment was reset: it has no process, and the
+// next invocation begins with an init.
+func (m *Machine) Cold() bool { return m.stage == stageCold }
+
 func (m *Machine) do(a Action)   { m.acts = append(m.acts, a) }
 func (m *Machine) emit(r Record) { m.acts = append(m.acts, Emit{Record: r}) }
 func (m *Machine) stamp() Stamp  { return Stamp{Time: m.now} }
