@@ -38,10 +38,6 @@ type FunctionVersion struct {
 	Code   Digest   // zip archive of the function
 	Layers []Digest // zip archives, in the order in which they overlay each other
 
-	// RecursionAllow turns the detection of recursive loops off
-	// (PutFunctionRecursionConfig with Allow); false is AWS's default, Terminate.
-	RecursionAllow bool
-
 	TracingActive       bool   // TracingConfig.Mode is Active
 	LogFormatJSON       bool   // LoggingConfig.LogFormat is JSON
 	ApplicationLogLevel string // with JSON only, else ""

@@ -70,6 +70,11 @@ type Config struct {
 	// Throttled is told of every request that was refused for want of
 	// concurrency; invokedARN has the qualifier that the caller used.
 	Throttled func(v *firn.FunctionVersion, invokedARN string)
+	// RecursionAllowed says that a function may be part of a loop
+	// (PutFunctionRecursionConfig); nil says that none may.
+	RecursionAllowed func(v *firn.FunctionVersion) bool
+	// Looped is told of every request that was refused as part of a loop.
+	Looped func(v *firn.FunctionVersion, invokedARN string)
 	// Received is told of every request that goes to an environment, and
 	// Finished when its caller was answered or gave up.
 	Received func(Received)
@@ -122,7 +127,10 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 		payload = []byte("{}")
 	}
 	now := i.cfg.Now()
-	trace, caller := i.trace(req.TraceHeader, v.ARN, v.TracingActive, now)
+	trace, caller, entered := i.trace(req.TraceHeader, v.ARN, v.TracingActive, now)
+	if err := i.recursive(v, arn, entered); err != nil {
+		return nil, err
+	}
 	if i.cfg.Received != nil {
 		i.cfg.Received(Received{Version: v, RequestID: req.RequestID, Time: now,
 			TraceHeader: trace, Segment: v.TracingActive, CallerParent: caller.parent})

@@ -49,15 +49,21 @@ func parseTrace(header string) traceHeader {
 // trace decides the X-Amzn-Trace-Id that the function sees (section 13 of the
 // execution environment's specification).
 //
-// With PassThrough a caller's header goes through unchanged, and without one
-// there is a trace all the same, which is not sampled. With Active a segment
+// With PassThrough a caller's header goes through unchanged but for the
+// lineage, and without one there is a trace all the same, which is not
+// sampled. With Active a segment
 // of ours becomes the Parent; whether it is sampled is for the header to say,
 // and for the default rule when the header does not.
-func (i *Invoker) trace(header, function string, active bool, now time.Time) (given string, caller traceHeader) {
-	if header != "" && !active {
-		return header, traceHeader{}
-	}
+//
+// entered is how often the function was entered by this chain of requests.
+func (i *Invoker) trace(header, function string, active bool, now time.Time) (given string, caller traceHeader, entered int) {
 	h := parseTrace(header)
+	var chain lineage
+	chain.parse(h.lineage)
+	entered = chain.enter(function)
+	if header != "" && !active {
+		return chain.replace(header), traceHeader{}, entered
+	}
 	sampled := h.sampled
 	switch {
 	case !active:
@@ -70,7 +76,7 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	}
 	var random [20]byte
 	i.random(random[:])
-	b := make([]byte, 0, 112)
+	b := make([]byte, 0, 128)
 	b = append(b, "Root="...)
 	if h.root != "" {
 		b = append(b, h.root...)
@@ -85,11 +91,8 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	b = hex.AppendEncode(b, random[12:])
 	b = append(b, ";Sampled="...)
 	b = append(b, sampled...)
-	if h.lineage != "" {
-		b = append(b, ";Lineage="...)
-		b = append(b, h.lineage...)
-	}
-	return string(b), h
+	b = append(b, ';')
+	return string(chain.append(b)), h, entered
 }
 
 // isRoot reports whether s has the form of a root identity.
