@@ -140,21 +140,21 @@ func TestInvokeTrace(t *testing.T) {
 	})
 	// With Active the first request of a second is sampled.
 	for name, sampled := range map[string]string{"through": "0", "active": "1"} {
-		made := regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=` + sampled + `$`)
+		made := regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=` + sampled + `;Lineage=[0-9a-f]{8}:0$`)
 		if got := w.info(name, nil).Header["Lambda-Runtime-Trace-Id"]; !made.MatchString(got) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
 	const sent = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
-	if got := w.info("through", map[string]string{"X-Amzn-Trace-Id": sent}).Header["Lambda-Runtime-Trace-Id"]; got != sent {
+	if got := w.info("through", map[string]string{"X-Amzn-Trace-Id": sent}).Header["Lambda-Runtime-Trace-Id"]; !strings.HasPrefix(got, sent+";Lineage=") {
 		t.Errorf("%q", got)
 	}
 	got := w.info("active", map[string]string{"X-Amzn-Trace-Id": sent}).Header["Lambda-Runtime-Trace-Id"]
-	if !regexp.MustCompile(`^Root=1-5759e988-bd862e3fe1be46a994272793;Parent=[0-9a-f]{16};Sampled=1$`).MatchString(got) || got == sent {
+	if !regexp.MustCompile(`^Root=1-5759e988-bd862e3fe1be46a994272793;Parent=[0-9a-f]{16};Sampled=1;Lineage=[0-9a-f]{8}:0$`).MatchString(got) || strings.HasPrefix(got, sent) {
 		t.Errorf("%q", got)
 	}
 	resp, _ := w.post("through", map[string]string{"X-Amzn-Trace-Id": sent}, "")
-	if got := resp.Header.Get("X-Amzn-Trace-Id"); got != sent {
+	if got := resp.Header.Get("X-Amzn-Trace-Id"); !strings.HasPrefix(got, sent+";Lineage=") {
 		t.Errorf("answered %q", got)
 	}
 }
