@@ -93,6 +93,14 @@ type Config struct {
 	OnReady func(e *Environment, initFailed bool)
 	OnEnded func(e *Environment)
 
+	// ClockStopped says for how long in all the clock of time limits has stood
+	// still, a stop that lasts included: while a debugger is attached. The
+	// limits of Init and of an invocation move by what is added to it after
+	// they were set; the deadline that the function was told does not. nil:
+	// the clock never stops. It is called with the environment's lock held and
+	// must not call back.
+	ClockStopped func() time.Duration
+
 	// WrapDial and RefuseSubscriptions put faults between an environment and
 	// its subscribers, for the test bench of extensions. WrapDial (nil leaves
 	// things as they are) replaces the way to their listeners. With

@@ -14,9 +14,18 @@ type timer struct {
 	timer *time.Timer
 	armed bool
 	at    time.Time
+	// stopped is Config.ClockStopped when at was last set.
+	stopped time.Duration
 }
 
 func (e *Environment) setTimerLocked(name lifecycle.Timer, at time.Time) {
+	e.armTimerLocked(name, at)
+	if e.cfg.ClockStopped != nil {
+		e.timers[name].stopped = e.cfg.ClockStopped()
+	}
+}
+
+func (e *Environment) armTimerLocked(name lifecycle.Timer, at time.Time) {
 	wait := max(0, at.Sub(e.cfg.Now()))
 	t := e.timers[name]
 	if t == nil {
@@ -57,11 +66,35 @@ func (e *Environment) fire(name lifecycle.Timer, t *timer) {
 		e.mu.Unlock()
 		return
 	}
+	if e.postponedLocked(name, t) {
+		e.mu.Unlock()
+		return
+	}
 	t.armed = false
 	var s step
 	e.stepLocked(&s, lifecycle.TimerFired{Timer: name})
 	e.mu.Unlock()
 	e.conclude(&s)
+}
+
+// stoppedStep is the least by which a time limit is moved while its clock
+// stands still: what is added in smaller steps would be work for nothing.
+const stoppedStep = 10 * time.Millisecond
+
+// postponedLocked moves the limit of an init or an invocation by the time for
+// which the clock has stood still since it was set.
+func (e *Environment) postponedLocked(name lifecycle.Timer, t *timer) bool {
+	if e.cfg.ClockStopped == nil || name != lifecycle.InitTimer && name != lifecycle.InvokeTimer {
+		return false
+	}
+	total := e.cfg.ClockStopped()
+	still := total - t.stopped
+	if still <= 0 {
+		return false
+	}
+	t.stopped = total
+	e.armTimerLocked(name, t.at.Add(max(still, stoppedStep)))
+	return true
 }
 
 // freezer is the wish to freeze and the state of the sandbox.
