@@ -10,10 +10,10 @@ import (
 )
 
 // Gate decides whether one more item of a lane may be claimed, while busy of
-// them are. When it refuses, the lane is looked at again at the given time (if
+// them are; it would be one that has been due since due. When it refuses, the lane is looked at again at the given time (if
 // it is not zero), when something is settled, and on Wake. It is called with
 // the queue locked: it must be quick, and must not call the queue.
-type Gate func(lane string, busy int) (admit bool, again time.Time)
+type Gate func(lane string, busy int, due time.Time) (admit bool, again time.Time)
 
 // Claim is an item that was handed out. Settle it with Ack or Return.
 type Claim struct {
@@ -94,7 +94,7 @@ func (q *Queue) tryClaim(gate Gate, lease time.Duration) (*Claim, waiting) {
 			q.placeLocked(l)
 			continue
 		}
-		admit, again := gate(l.name, l.busy)
+		admit, again := gate(l.name, l.busy, time.UnixMilli(l.window[0].due))
 		if !admit {
 			q.refuseLocked(l, again)
 			continue
