@@ -1,0 +1,28 @@
+# Lays out the search path as Lambda does and hands over to the runtime
+# interface client.
+import os
+import site
+import sys
+
+
+def paths():
+    task = os.environ["LAMBDA_TASK_ROOT"]
+    runtime = os.path.dirname(os.path.abspath(__file__))
+    found = [task]
+    if "PYTHONPATH" not in os.environ:
+        # A PYTHONPATH of the function's own replaces the places in layers.
+        python = os.path.join(os.environ.pop("_FIRN_OPT", "/opt"), "python")
+        version = "python%d.%d" % sys.version_info[:2]
+        found += [os.path.join(python, "lib", version, "site-packages"), python]
+        os.environ["PYTHONPATH"] = runtime  # for programs that the function starts
+    os.environ.pop("_FIRN_OPT", None)
+    sys.path[:0] = [p for p in found if p not in sys.path]
+    for p in found:
+        site.addsitedir(p)  # .pth files
+
+
+if __name__ == "__main__":
+    paths()
+    from awslambdaric.__main__ import main
+
+    main([sys.argv[0], os.environ.get("_HANDLER", "")])

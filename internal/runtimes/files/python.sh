@@ -1,0 +1,1 @@
+set -- "$lang/bin/python@VERSION@" "$runtime/bootstrap.py"
