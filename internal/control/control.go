@@ -90,8 +90,9 @@ type Config struct {
 // Locks, in the order in which they are taken: gc, one of changes, mu. Nothing
 // waits for a queue or for another lock of its kind while it holds one.
 type Control struct {
-	cfg     Config
-	invoker *invoke.Invoker
+	cfg      Config
+	invoker  *invoke.Invoker
+	acceptor Acceptor // nil: asynchronous invocations are refused
 
 	functions sync.Map // name -> *function
 	settling  *queue

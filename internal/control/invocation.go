@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -14,9 +15,55 @@ import (
 	"github.com/firn-run/firn/internal/invoke"
 )
 
+// Acceptor takes events of functions whose callers do not wait (package async).
+type Acceptor interface {
+	// Accept returns nil when the event is stored for good.
+	Accept(context.Context, *invoke.Request) error
+}
+
+// SetAcceptor has asynchronous invocations served, which are refused without.
+// It is called before the first request.
+func (c *Control) SetAcceptor(a Acceptor) { c.acceptor = a }
+
 // mountInvoke serves Invoke without the codec: it is the hot path.
 func (c *Control) mountInvoke(mux *awswire.Mux) {
 	awswire.HandleRaw[lambda.InvokeInput](mux, c.serveInvoke)
+	awswire.HandleRaw[lambda.InvokeAsyncInput](mux, c.serveInvokeAsync)
+}
+
+// serveInvokeAsync is the deprecated operation: Invoke with the invocation
+// type Event, under another path.
+func (c *Control) serveInvokeAsync(w http.ResponseWriter, r *awswire.Request) error {
+	req, err := c.invokeRequest(r)
+	if err != nil {
+		return err
+	}
+	return c.accept(w, r, req)
+}
+
+// accept answers an asynchronous invocation, when it is stored.
+func (c *Control) accept(w http.ResponseWriter, r *awswire.Request, req *invoke.Request) error {
+	if c.acceptor == nil {
+		return notServed("asynchronous invocations (X-Amz-Invocation-Type Event)", "")
+	}
+	if err := c.acceptor.Accept(r.Context(), req); err != nil {
+		return err
+	}
+	header := w.Header()
+	header["Content-Length"] = []string{"0"}
+	header["X-Amzn-Remapped-Content-Length"] = []string{"0"}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// TurnedOff reports whether the reserved concurrency of a function is 0.
+func (c *Control) TurnedOff(ref firn.FunctionRef) bool {
+	f, err := c.function(ref)
+	if err != nil {
+		return false
+	}
+	reserved := f.attachments().settings.Reserved
+	return reserved != nil && *reserved == 0
 }
 
 func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
@@ -33,7 +80,7 @@ func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case "Event":
-		return notServed("asynchronous invocations (X-Amz-Invocation-Type Event)", "")
+		return c.accept(w, r, req)
 	default:
 		return invalid("Unknown invocation type: %s", kind)
 	}
