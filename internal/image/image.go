@@ -1,11 +1,16 @@
-// Package image turns zip archives (a function's code, its layers) into
-// read-only root directories on disk that execution environments share.
+// Package image turns zip archives (a function's code, its layers) and
+// container images into read-only directories on disk that execution
+// environments share.
 //
 // An archive comes from outside and is hostile until proven otherwise. Inspect
 // judges it when it is uploaded, with AWS's words for what is wrong; unpacking
 // judges it again, entry by entry, because Inspect's verdict may be years old,
 // and writes through os.Root, so that no name, link or race can reach beyond
 // the target.
+//
+// The layers of a container image are unpacked by package layer, each into a
+// directory of its own, and laid over each other with hard links: what images
+// share is unpacked and stored once.
 //
 // Directories are a cache by content: one per archive digest, one per list of
 // layers, made once however many ask, and complete or absent (they appear by a
@@ -22,6 +27,7 @@ import (
 	"os"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/image/oci"
 )
 
 // Info is what Inspect has found out about an archive.
@@ -41,6 +47,8 @@ type Config struct {
 	Dir    string // belongs to the store alone; made when missing
 	Blobs  Blobs
 	Logger *slog.Logger
+	// Images are the container images that Root can be asked for; nil is none.
+	Images *oci.Store
 }
 
 // The messages of AWS Lambda about archives.

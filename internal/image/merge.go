@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -139,6 +140,7 @@ func (s *Store) checkMerged(ctx context.Context, target string) (m marker, err e
 type Live struct {
 	Code   []firn.Digest   // archives of functions
 	Layers [][]firn.Digest // lists as given to Layers
+	Images []firn.Digest   // manifests as given to Root
 	Dirs   []string        // directories that environments use, as handed out
 }
 
@@ -152,12 +154,16 @@ func (s *Store) Sweep(ctx context.Context, live Live) (removed int, err error) {
 	}
 	defer s.work.Done()
 	keep := live.names()
+	swept := []string{zipPrefix, mergedPrefix}
+	if s.keepImages(live.Images, keep) {
+		swept = append(swept, tarPrefix, imagePrefix)
+	}
 	names, err := s.names()
 	if err != nil {
 		return 0, fmt.Errorf("sweep images: %w", err)
 	}
 	for _, name := range names {
-		ours := strings.HasPrefix(name, zipPrefix) || strings.HasPrefix(name, mergedPrefix)
+		ours := slices.ContainsFunc(swept, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 		if recent := s.recent(name); !ours || recent || keep[name] {
 			continue
 		}

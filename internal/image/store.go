@@ -20,12 +20,16 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/image/layer"
+	"github.com/firn-run/firn/internal/image/oci"
 )
 
 const (
 	tmpPrefix    = "tmp-"     // being made or removed; Open clears them away
 	zipPrefix    = "zip-"     // one archive: zip-DIGEST
 	mergedPrefix = "layers-"  // several layers: layers-SHA256 of the list
+	tarPrefix    = "tar-"     // one layer of container images: tar-DIGEST
+	imagePrefix  = "image-"   // several of those: image-SHA256 of the list
 	rootName     = "root"     // the directory that is handed out
 	markerName   = "complete" // beside it: a marker
 	dirMode      = 0o755      // of every directory below root
@@ -43,14 +47,18 @@ var ErrClosed = errors.New("image: store closed")
 //	zip-DIGEST/root/...       what is handed out
 //	zip-DIGEST/complete       a marker, written last
 //	layers-SHA256/root/...    several layers, hard links into their zip-DIGESTs
+//	tar-DIGEST/root/...       one layer of container images
+//	image-SHA256/root/...     an image's layers, hard links into their tar-DIGESTs
 //	tmp-.../                  one of these on its way in or out
 type Store struct {
-	dir    string
-	blobs  Blobs
-	log    *slog.Logger
-	root   *os.Root // of dir; all writing goes through it
-	bootID string   // "" where the system has none
-	limit  int64    // firn.MaxUnzippedBytes
+	dir        string
+	blobs      Blobs
+	images     *oci.Store // may be nil
+	log        *slog.Logger
+	root       *os.Root // of dir; all writing goes through it
+	bootID     string   // "" where the system has none
+	limit      int64    // firn.MaxUnzippedBytes
+	imageLimit int64    // firn.MaxImageBytes
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -59,8 +67,9 @@ type Store struct {
 
 	mu     sync.Mutex
 	closed bool
-	work   sync.WaitGroup  // flights and sweeps; Add under mu while !closed
-	ready  map[string]bool // directories found complete; true when handed out since the last Sweep
+	work   sync.WaitGroup         // flights and sweeps; Add under mu while !closed
+	ready  map[string]bool        // directories found complete; true when handed out since the last Sweep
+	roots  map[firn.Digest]string // names of images' directories, by manifest
 }
 
 // marker is the content of markerName. Nothing is synced to disk, so after a
@@ -70,6 +79,8 @@ type marker struct {
 	BootID string
 	Files  int
 	Bytes  int64
+	// Removed is what a layer of a container image hides of those below it.
+	Removed layer.Removed
 }
 
 // Open prepares cfg.Dir and removes what an earlier process has left half done.
@@ -86,7 +97,8 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	s := &Store{
-		dir: dir, blobs: cfg.Blobs, log: cfg.Logger, root: root, limit: firn.MaxUnzippedBytes,
+		dir: dir, blobs: cfg.Blobs, images: cfg.Images, log: cfg.Logger, root: root,
+		limit: firn.MaxUnzippedBytes, imageLimit: firn.MaxImageBytes, roots: make(map[firn.Digest]string),
 		slots: make(chan struct{}, maxUnpacking),
 		ready: make(map[string]bool),
 	}
@@ -318,15 +330,19 @@ func (s *Store) writeMarker(dir string, m marker) error {
 	return s.root.WriteFile(path.Join(dir, markerName), data, 0o644)
 }
 
+func (s *Store) readMarker(name string) (m marker, err error) {
+	data, err := s.root.ReadFile(path.Join(name, markerName))
+	if err != nil {
+		return marker{}, err
+	}
+	return m, json.Unmarshal(data, &m)
+}
+
 // complete reports whether name is there and whole. Within one boot the rename
 // vouches for it; after another boot its files are counted once.
 func (s *Store) complete(name string) bool {
-	data, err := s.root.ReadFile(path.Join(name, markerName))
+	want, err := s.readMarker(name)
 	if err != nil {
-		return false
-	}
-	var want marker
-	if json.Unmarshal(data, &want) != nil {
 		return false
 	}
 	if want.BootID == s.bootID && s.bootID != "" {
@@ -337,6 +353,7 @@ func (s *Store) complete(name string) bool {
 		s.log.Warn("an unpacked archive is damaged and is made again", "directory", name)
 		return false
 	}
+	got.Removed = want.Removed
 	return s.writeMarker(name, got) == nil
 }
 
