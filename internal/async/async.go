@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/async/deliver"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/queue"
 	"github.com/firn-run/firn/internal/state"
@@ -56,6 +57,7 @@ type Settings struct {
 	// OnSuccess and OnFailure are the ARNs of destinations, DeadLetter that
 	// of a queue or topic; empty for none.
 	OnSuccess, OnFailure, DeadLetter string
+	Role                             string // ARN of the execution role, which delivers
 	// Off says that the function's reserved concurrency is 0.
 	Off bool
 }
@@ -67,19 +69,15 @@ func DefaultSettings() Settings {
 
 // Configs tells the settings of a function (package control). ref is complete;
 // its Qualifier is as the caller of the function wrote it, or empty. It
-// answers from memory.
+// answers from memory. An error says that the function, or what its qualifier
+// names, is gone.
 type Configs interface {
 	EventInvoke(ref firn.FunctionRef) (Settings, error)
 }
 
-// Credentials sign requests to destinations.
-type Credentials struct {
-	AccessKeyID, SecretAccessKey, SessionToken string
-}
-
-// Roles makes credentials of a function's execution role.
+// Roles makes credentials of a session of a function's execution role.
 type Roles interface {
-	Credentials(ref firn.FunctionRef) (Credentials, error)
+	Credentials(role, function string) (deliver.Credentials, error)
 }
 
 // Metrics counts what happens; see the metrics of these names at AWS.
@@ -122,7 +120,7 @@ type Config struct {
 type Engine struct {
 	cfg    Config
 	queue  *queue.Queue
-	sender sender
+	sender deliver.Sender
 	pacer  *pacer
 
 	stopping context.Context
@@ -144,12 +142,12 @@ func New(cfg Config) *Engine {
 		cfg.Pace = 1
 	}
 	if cfg.Client == nil {
-		cfg.Client = newClient()
+		cfg.Client = deliver.NewClient()
 	}
 	e := &Engine{
 		cfg:    cfg,
 		queue:  queue.New(queue.Config{Store: cfg.Store, Name: "async", Now: cfg.Now, Logger: cfg.Logger}),
-		sender: sender{client: cfg.Client, endpoints: cfg.Endpoints, region: cfg.Region, now: cfg.Now},
+		sender: deliver.Sender{Client: cfg.Client, Endpoints: cfg.Endpoints, Region: cfg.Region, Now: cfg.Now},
 	}
 	e.stopping, e.stop = context.WithCancel(context.Background())
 	e.pacer = newPacer(cfg.Workers, cfg.Pace, cfg.Now)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/async/deliver"
 	"github.com/firn-run/firn/internal/invoke"
 )
 
@@ -113,19 +114,19 @@ func (e *Engine) sendRecord(ctx context.Context, target string, j *job, o outcom
 	if err != nil {
 		return fmt.Errorf("make the record: %w", err)
 	}
-	to, err := parseTarget(target)
+	to, err := deliver.Parse(target)
 	if err != nil {
 		return err
 	}
-	m := message{
-		body: body, detailType: "Lambda Function Invocation Result - Failure", time: now,
-		resources: []string{target, qualifiedARN(j.ref)},
-		key:       "aws/lambda/async/" + j.ref.Name + "/" + now.UTC().Format("2006/01/02/2006-01-02T15.04.05") + "-" + e.cfg.NewID(),
+	m := deliver.Message{
+		Body: body, DetailType: "Lambda Function Invocation Result - Failure", Time: now,
+		Resources: []string{target, qualifiedARN(j.ref)},
+		Key:       "aws/lambda/async/" + j.ref.Name + "/" + now.UTC().Format("2006/01/02/2006-01-02T15.04.05") + "-" + e.cfg.NewID(),
 	}
 	if o.condition == success {
-		m.detailType = "Lambda Function Invocation Result - Success"
+		m.DetailType = "Lambda Function Invocation Result - Success"
 	}
-	if to.service == "lambda" {
+	if to.Service == "lambda" {
 		trace := j.Trace
 		if o.response != nil {
 			trace = o.response.TraceHeader
@@ -145,7 +146,7 @@ func (e *Engine) sendEvent(ctx context.Context, arn string, payload []byte, trac
 	err = e.Accept(ctx, &invoke.Request{Function: ref, RequestID: e.cfg.NewID(), Payload: payload, TraceHeader: trace})
 	switch firn.KindOf(err) {
 	case firn.Service, firn.ServiceUnavailable, firn.TooManyRequests:
-		return passing{err}
+		return deliver.Passing{Err: err}
 	}
 	return err
 }
@@ -159,11 +160,11 @@ const (
 
 // sendDeadLetter sends the event itself; what went wrong stands in attributes.
 func (e *Engine) sendDeadLetter(ctx context.Context, target string, j *job, o outcome) error {
-	to, err := parseTarget(target)
+	to, err := deliver.Parse(target)
 	if err != nil {
 		return err
 	}
-	if to.service != "sqs" && to.service != "sns" {
+	if to.Service != "sqs" && to.Service != "sns" {
 		return fmt.Errorf("%s is neither a queue of SQS nor a topic of SNS", target)
 	}
 	body := j.claim.Body
@@ -183,24 +184,24 @@ func (e *Engine) sendDeadLetter(ctx context.Context, target string, j *job, o ou
 	case text == "":
 		text = "The event was not processed within its maximum age."
 	}
-	attributes := []attribute{{"RequestID", "String", j.RequestID}}
+	attributes := []deliver.Attribute{{"RequestID", "String", j.RequestID}}
 	if code != 0 {
-		attributes = append(attributes, attribute{"ErrorCode", "Number", fmt.Sprint(code)})
+		attributes = append(attributes, deliver.Attribute{"ErrorCode", "Number", fmt.Sprint(code)})
 	}
 	if text = cut(strings.ToValidUTF8(text, "\uFFFD"), maxErrorMessage); text != "" { // empty values are refused
-		attributes = append(attributes, attribute{"ErrorMessage", "String", text})
+		attributes = append(attributes, deliver.Attribute{"ErrorMessage", "String", text})
 	}
-	return e.send(ctx, to, j, message{body: body, attributes: attributes, time: e.cfg.Now()})
+	return e.send(ctx, to, j, deliver.Message{Body: body, Attributes: attributes, Time: e.cfg.Now()})
 }
 
 // send signs and sends a message to another service, with the credentials of
 // the function's role.
-func (e *Engine) send(ctx context.Context, to target, j *job, m message) error {
-	creds, err := e.cfg.Roles.Credentials(j.ref)
+func (e *Engine) send(ctx context.Context, to deliver.Target, j *job, m deliver.Message) error {
+	creds, err := e.cfg.Roles.Credentials(j.settings.Role, j.ref.Name)
 	if err != nil {
 		return fmt.Errorf("credentials of the function's role: %w", err)
 	}
-	return e.patiently(ctx, func() error { return e.sender.send(ctx, to, creds, m) })
+	return e.patiently(ctx, func() error { return e.sender.Send(ctx, to, creds, m) })
 }
 
 // Deliveries that fail for reasons that may pass are tried again.
@@ -219,15 +220,9 @@ func (e *Engine) patiently(ctx context.Context, try func() error) error {
 		if err = try(); err == nil || ctx.Err() != nil {
 			return err
 		}
-		if _, ok := errors.AsType[passing](err); !ok {
+		if _, ok := errors.AsType[deliver.Passing](err); !ok {
 			return err
 		}
 	}
 	return err
 }
-
-// passing is an error that may not come again.
-type passing struct{ error }
-
-// Unwrap returns the error itself.
-func (p passing) Unwrap() error { return p.error }
