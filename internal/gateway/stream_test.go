@@ -265,8 +265,9 @@ func FuzzPrelude(f *testing.F) {
 			t.Fatalf("status %d", out.status)
 		}
 		ok := out.status != 502 || string(out.body) != "Internal Server Error"
-		if ok && out.status != 204 && out.status != 304 && !strings.HasSuffix(body, string(out.body)) {
-			t.Errorf("body %q of %q", out.body, body)
+		_, want, _ := strings.Cut(whole, separator) // the first eight NUL bytes, wherever they are
+		if ok && out.status != 204 && out.status != 304 && string(out.body) != want {
+			t.Errorf("body %q, want %q", out.body, want)
 		}
 		for name, values := range out.header {
 			if strings.ContainsAny(name+strings.Join(values, ""), "\r\n\x00") {
