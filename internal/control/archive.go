@@ -146,10 +146,12 @@ func (c *Control) liveImages() image.Live {
 	// knows itself.
 	live := image.Live{Dirs: c.cfg.Retirer.InUse()}
 	for _, f := range c.functions.Range {
-		for rec := f.(*function).record.Load(); rec != nil; rec = rec.Before {
-			live.Code = append(live.Code, rec.Code)
-			if len(rec.Layers) > 0 {
-				live.Layers = append(live.Layers, layerDigests(rec))
+		for _, rec := range f.(*function).all() {
+			for ; rec != nil; rec = rec.Before {
+				live.Code = append(live.Code, rec.Code)
+				if len(rec.Layers) > 0 {
+					live.Layers = append(live.Layers, layerDigests(rec))
+				}
 			}
 		}
 	}

@@ -49,8 +49,7 @@ func unservedCreation(in *lambda.CreateFunctionInput) []setting {
 		{"Code.S3ObjectVersion", code.S3ObjectVersion, sendZip},
 		{"Code.S3ObjectStorageMode", code.S3ObjectStorageMode, sendZip},
 		{"Code.SourceKMSKeyArn", code.SourceKMSKeyArn, ""},
-		{"Publish", in.Publish, ": there are no published versions"},
-		{"PublishTo", in.PublishTo, ": there are no published versions"},
+		{"PublishTo", in.PublishTo, ": there are no capacity providers"},
 		{"CodeSigningConfigArn", in.CodeSigningConfigArn, ""},
 		{"TenancyConfig", in.TenancyConfig, ""},
 	}
@@ -65,8 +64,7 @@ func unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
 		{"S3ObjectVersion", in.S3ObjectVersion, sendZip},
 		{"S3ObjectStorageMode", in.S3ObjectStorageMode, sendZip},
 		{"SourceKMSKeyArn", in.SourceKMSKeyArn, ""},
-		{"Publish", in.Publish, ": there are no published versions"},
-		{"PublishTo", in.PublishTo, ": there are no published versions"},
+		{"PublishTo", in.PublishTo, ": there are no capacity providers"},
 	}
 }
 
@@ -78,7 +76,6 @@ func unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []settin
 		snapStart = *in.SnapStart
 	}
 	return []setting{
-		{"DeadLetterConfig", in.DeadLetterConfig, ""},
 		{"VpcConfig", in.VpcConfig, ""},
 		{"FileSystemConfigs", in.FileSystemConfigs, ""},
 		{"KMSKeyArn", in.KMSKeyArn, "; environment variables are encrypted at rest with firn's own key"},
@@ -118,9 +115,17 @@ func checkRuntime(r types.Runtime) error {
 	return notServed("the runtime "+string(r), "; it serves provided.al2 and provided.al2023")
 }
 
-func checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
+func (c *Control) checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
 	if err := refuseSet(unservedConfiguration(in)); err != nil {
 		return err
+	}
+	if d := in.DeadLetterConfig; d != nil && !blank(d) {
+		if !c.cfg.Effects.Async {
+			return notServed("DeadLetterConfig", "")
+		}
+		if !takesEvents(*d.TargetArn, "sqs", "sns") {
+			return invalid("The provided dead letter target %s is invalid: it must be a standard queue of SQS or a standard topic of SNS.", *d.TargetArn)
+		}
 	}
 	return checkRuntime(in.Runtime)
 }
@@ -128,7 +133,7 @@ func checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
 // configure applies the settings of a request to rec; nil leaves a setting as
 // it is. The model's ranges and patterns were checked by awswire.
 func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateFunctionConfigurationInput) error {
-	if err := checkConfiguration(in); err != nil {
+	if err := c.checkConfiguration(in); err != nil {
 		return err
 	}
 	cfg := &rec.Config
@@ -165,6 +170,12 @@ func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateF
 			return err
 		}
 		cfg.LoggingConfig = logging
+	}
+	if in.DeadLetterConfig != nil {
+		cfg.DeadLetterConfig = in.DeadLetterConfig
+		if blank(in.DeadLetterConfig) {
+			cfg.DeadLetterConfig = nil // as tools clear it
+		}
 	}
 	if in.Environment != nil {
 		if err := checkVariables(in.Environment.Variables); err != nil {

@@ -1,7 +1,8 @@
 // Package control is the Lambda API: the operations on functions, layers,
 // tags and the account, and Invoke as callers see it.
 //
-// A function is one record of package state. Every change writes it before it
+// A function as it is edited is one record of package state, and each of its
+// versions, aliases and settings another one. Every change writes them before it
 // is acknowledged, and what an invocation needs of it, a firn.FunctionVersion,
 // is kept in memory and exchanged in one step. A created or changed function
 // is first Pending (or its update InProgress) while its code is unpacked, then
@@ -97,6 +98,7 @@ type Control struct {
 	functions sync.Map // name -> *function
 	settling  *queue
 	loaded    atomic.Bool
+	urls      sync.Map // identity of a function URL -> firn.FunctionRef
 
 	// gc is held for reading from the storing of an archive, or the look-up
 	// of a layer, until the record that refers to it is saved; for writing
@@ -112,6 +114,10 @@ type Control struct {
 	usage  map[firn.Digest]*usage // archives that records refer to
 	stored int64                  // their bytes
 	layers map[string]map[int64]*layerVersion
+	// layerPolicies are by layerKey.
+	layerPolicies map[string]*layerPolicy
+	numbers       map[string]int64 // the last version's, by function name
+	claims        map[string]int   // of the account's concurrency, by function name
 }
 
 // New returns a control plane over its store; Load must be called before it
@@ -123,6 +129,10 @@ func New(cfg Config) *Control {
 		seed:     maphash.MakeSeed(),
 		usage:    make(map[firn.Digest]*usage),
 		layers:   make(map[string]map[int64]*layerVersion),
+
+		layerPolicies: make(map[string]*layerPolicy),
+		numbers:       make(map[string]int64),
+		claims:        make(map[string]int),
 	}
 }
 
@@ -149,7 +159,61 @@ func (c *Control) Mount(mux *awswire.Mux) {
 	awswire.Handle(mux, c.untagResource)
 	awswire.Handle(mux, c.listTags)
 	awswire.Handle(mux, c.getAccountSettings)
+	c.mountPublished(mux)
+	c.mountSettings(mux)
 	c.mountInvoke(mux)
+}
+
+// mountPublished serves versions, aliases and permissions.
+func (c *Control) mountPublished(mux *awswire.Mux) {
+	awswire.Handle(mux, c.publishVersion)
+	awswire.Handle(mux, c.listVersionsByFunction)
+	awswire.Handle(mux, c.createAlias)
+	awswire.Handle(mux, c.updateAlias)
+	awswire.Handle(mux, c.getAlias)
+	awswire.Handle(mux, c.listAliases)
+	awswire.Handle(mux, c.deleteAlias)
+	awswire.Handle(mux, c.addPermission)
+	awswire.Handle(mux, c.removePermission)
+	awswire.Handle(mux, c.getPolicy)
+	awswire.Handle(mux, c.addLayerVersionPermission)
+	awswire.Handle(mux, c.removeLayerVersionPermission)
+	awswire.Handle(mux, c.getLayerVersionPolicy)
+	awswire.Handle(mux, c.putRuntimeManagementConfig)
+	awswire.Handle(mux, c.getRuntimeManagementConfig)
+}
+
+// mountSettings serves what has its effect on this node. The operations of
+// the rest are refused by name.
+func (c *Control) mountSettings(mux *awswire.Mux) {
+	effects := &c.cfg.Effects
+	if effects.Limits != nil {
+		awswire.Handle(mux, c.putFunctionConcurrency)
+		awswire.Handle(mux, c.getFunctionConcurrency)
+		awswire.Handle(mux, c.deleteFunctionConcurrency)
+		awswire.Handle(mux, c.putProvisionedConcurrencyConfig)
+		awswire.Handle(mux, c.getProvisionedConcurrencyConfig)
+		awswire.Handle(mux, c.listProvisionedConcurrencyConfigs)
+		awswire.Handle(mux, c.deleteProvisionedConcurrencyConfig)
+	}
+	if effects.Async {
+		awswire.Handle(mux, c.putFunctionEventInvokeConfig)
+		awswire.Handle(mux, c.updateFunctionEventInvokeConfig)
+		awswire.Handle(mux, c.getFunctionEventInvokeConfig)
+		awswire.Handle(mux, c.listFunctionEventInvokeConfigs)
+		awswire.Handle(mux, c.deleteFunctionEventInvokeConfig)
+	}
+	if effects.FunctionURL != nil {
+		awswire.Handle(mux, c.createFunctionURLConfig)
+		awswire.Handle(mux, c.updateFunctionURLConfig)
+		awswire.Handle(mux, c.getFunctionURLConfig)
+		awswire.Handle(mux, c.listFunctionURLConfigs)
+		awswire.Handle(mux, c.deleteFunctionURLConfig)
+	}
+	if effects.Recursion {
+		awswire.Handle(mux, c.putFunctionRecursionConfig)
+		awswire.Handle(mux, c.getFunctionRecursionConfig)
+	}
 }
 
 // lock serialises changes of one name until the returned function is called.

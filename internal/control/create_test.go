@@ -234,7 +234,7 @@ func TestUnservedSettings(t *testing.T) {
 	w.create("there", hello())
 	served := []string{
 		"FunctionName", "Role", "Handler", "Description", "Runtime", "MemorySize", "Timeout", "EphemeralStorage", "TracingConfig",
-		"Environment", "Layers", "Tags", "Architectures", "ZipFile", "RevisionId", "DryRun", "PackageType", "LoggingConfig",
+		"Environment", "Layers", "Tags", "Architectures", "ZipFile", "RevisionId", "DryRun", "PackageType", "LoggingConfig", "Publish",
 	}
 	nested := func(prefix string, v any, call func(field reflect.Value, set reflect.Value) error) {
 		root := reflect.ValueOf(v)

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -52,26 +54,65 @@ func (c *Control) arnOf(ref firn.FunctionRef) string {
 	return arn
 }
 
-// find returns the record that a reference names.
+// function returns the function that a reference names, whatever its
+// qualifier.
+func (c *Control) function(ref firn.FunctionRef) (*function, error) {
+	if f, ok := c.functions.Load(ref.Name); ok && f.(*function).record.Load() != nil {
+		return f.(*function), nil
+	}
+	ref.Qualifier = ""
+	return nil, c.notFound(ref) // perhaps it is being created in this moment
+}
+
+// find returns the record that a reference names; of an alias with two
+// versions the first.
 func (c *Control) find(ref firn.FunctionRef) (*record, error) {
 	f, ok := c.functions.Load(ref.Name)
-	if !ok || ref.Qualifier != "" && ref.Qualifier != firn.Latest {
+	if !ok {
 		return nil, c.notFound(ref)
 	}
-	if rec := f.(*function).record.Load(); rec != nil {
+	if rec := f.(*function).find(ref.Qualifier, func() float64 { return 1 }); rec != nil {
 		return rec, nil
 	}
-	return nil, c.notFound(ref) // it is being created or was deleted in this moment
+	return nil, c.notFound(ref)
+}
+
+// findLatest returns $LATEST of a function, whatever the qualifier.
+func (c *Control) findLatest(ref firn.FunctionRef) (*record, error) {
+	f, err := c.function(ref)
+	if err != nil {
+		return nil, err
+	}
+	return f.record.Load(), nil
+}
+
+// find returns what a qualifier stands for, or nil.
+func (f *function) find(qualifier string, random func() float64) *record {
+	if qualifier == "" || qualifier == firn.Latest {
+		return f.record.Load()
+	}
+	a := f.attachments()
+	if v := a.versions[qualifier]; v != nil {
+		return v
+	}
+	al := a.aliases[qualifier]
+	if al == nil {
+		return nil
+	}
+	version := al.pick(random)
+	if version == firn.Latest {
+		return f.record.Load()
+	}
+	return a.versions[version]
 }
 
 // Resolve implements invoke.Resolver, from memory.
 func (c *Control) Resolve(ref firn.FunctionRef) (*firn.FunctionVersion, string, error) {
-	err := c.local(ref)
 	var rec *record
-	if err == nil {
-		rec, err = c.find(ref)
+	if f, ok := c.functions.Load(ref.Name); ok && c.local(ref) == nil {
+		rec = f.(*function).find(ref.Qualifier, c.random)
 	}
-	if err != nil {
+	if rec == nil {
 		if ref.Qualifier == "" {
 			ref.Qualifier = firn.Latest // as AWS names it in this error
 		}
@@ -121,7 +162,8 @@ func (c *Control) absent(name string) error {
 	return nil
 }
 
-// create makes and saves the record of a new function.
+// create makes and saves the record of a new function, and of its first
+// version if the request wants one, which is then returned.
 func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunctionInput, code *archive) (*record, error) {
 	c.gc.RLock()
 	defer c.gc.RUnlock()
@@ -137,7 +179,11 @@ func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunc
 	if err := c.setCode(ctx, rec, code); err != nil {
 		return nil, err
 	}
-	return rec, c.save(ctx, nil, rec)
+	e := c.newEdit(name)
+	if e.rec = rec; in.Publish {
+		rec = e.publish(nil)
+	}
+	return rec, e.commit(ctx)
 }
 
 // newRecord makes the record of a request, without its code.
@@ -210,10 +256,20 @@ func (c *Control) getFunction(_ context.Context, in *lambda.GetFunctionInput) (*
 	if err != nil {
 		return nil, err
 	}
+	f, err := c.function(ref)
+	if err != nil {
+		return nil, err
+	}
+	latest := f.record.Load()
+	var concurrency *types.Concurrency
+	if n := f.attachments().settings.Reserved; n != nil {
+		concurrency = &types.Concurrency{ReservedConcurrentExecutions: n}
+	}
 	return &lambda.GetFunctionOutput{
 		Configuration: qualified(rec.describe(), ref),
 		Code:          &types.FunctionCodeLocation{RepositoryType: ptr("S3"), Location: ptr(c.location(rec.Code))},
-		Tags:          rec.Tags,
+		Tags:          latest.Tags,
+		Concurrency:   concurrency,
 	}, nil
 }
 
@@ -232,7 +288,8 @@ func (c *Control) getFunctionConfiguration(_ context.Context, in *lambda.GetFunc
 // qualified shows the ARN with the qualifier that the caller used, as AWS does.
 func qualified(cfg *types.FunctionConfiguration, ref firn.FunctionRef) *types.FunctionConfiguration {
 	if ref.Qualifier != "" {
-		cfg.FunctionArn = ptr(*cfg.FunctionArn + ":" + ref.Qualifier)
+		arn := strings.TrimSuffix(*cfg.FunctionArn, ":"+*cfg.Version)
+		cfg.FunctionArn = ptr(arn + ":" + ref.Qualifier)
 	}
 	return cfg
 }
@@ -249,23 +306,43 @@ func (c *Control) listFunctions(_ context.Context, in *lambda.ListFunctionsInput
 	if region := deref(in.MasterRegion); region != "" && region != "ALL" && region != c.cfg.Region {
 		return out, nil // functions replicated from another Region: there are none
 	}
+	if in.FunctionVersion == types.FunctionVersionAll {
+		out.Functions, out.NextMarker = c.listAll(after, in.MaxItems)
+		return out, nil
+	}
 	names, next := page(c.sortedNames(), after, in.MaxItems, func(s string) string { return s })
 	for _, name := range names {
 		rec, err := c.find(firn.FunctionRef{Name: name})
 		if err != nil {
 			continue // deleted in this moment
 		}
-		cfg := rec.describe()
-		// ListFunctions leaves out what only Get answers.
-		cfg.State, cfg.StateReason, cfg.StateReasonCode = "", nil, ""
-		cfg.LastUpdateStatus, cfg.LastUpdateStatusReason, cfg.LastUpdateStatusReasonCode = "", nil, ""
-		if in.FunctionVersion == types.FunctionVersionAll {
-			cfg.FunctionArn = ptr(*cfg.FunctionArn + ":" + *cfg.Version)
-		}
+		cfg := brief(rec)
+		cfg.FunctionArn = rec.Config.FunctionArn
 		out.Functions = append(out.Functions, *cfg)
 	}
 	out.NextMarker = next
 	return out, nil
+}
+
+// listAll is a page of all versions of all functions.
+func (c *Control) listAll(after string, maxItems *int32) (list []types.FunctionConfiguration, next *string) {
+	type item struct {
+		key string
+		rec *record
+	}
+	var items []item
+	for name, f := range c.functions.Range {
+		for _, rec := range f.(*function).all() {
+			items = append(items, item{name.(string) + "/" + versionKey(rec), rec})
+		}
+	}
+	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.key, b.key) })
+	items, next = page(items, after, maxItems, func(i item) string { return i.key })
+	list = []types.FunctionConfiguration{}
+	for _, i := range items {
+		list = append(list, *brief(i.rec))
+	}
+	return list, next
 }
 
 func (c *Control) deleteFunction(ctx context.Context, in *lambda.DeleteFunctionInput) (*lambda.DeleteFunctionOutput, error) {
@@ -273,23 +350,52 @@ func (c *Control) deleteFunction(ctx context.Context, in *lambda.DeleteFunctionI
 	if err != nil {
 		return nil, err
 	}
+	if ref.Qualifier != "" {
+		return &lambda.DeleteFunctionOutput{StatusCode: 204}, c.deleteVersion(ctx, ref)
+	}
 	unlock := c.lock(ref.Name)
 	defer unlock()
-	rec, err := c.find(ref)
-	if err != nil {
+	if _, err := c.find(ref); err != nil {
 		return nil, err
 	}
-	if ref.Qualifier == firn.Latest {
-		return nil, invalid("$LATEST version cannot be deleted without deleting the function.")
+	return &lambda.DeleteFunctionOutput{StatusCode: 204}, c.newEdit(ref.Name).deleteAll(ctx)
+}
+
+// deleteAll deletes a function with its versions and all that belongs to it.
+// What is running ends; nothing begins any more.
+func (e *edit) deleteAll(ctx context.Context) error {
+	c, was := e.c, e.attached
+	for number := range was.versions {
+		drop(e, &e.versions, kindVersion, number)
 	}
-	err = c.cfg.Store.Update(ctx, func(tx state.Tx) error { return tx.Delete(kindFunction, ref.Name) })
+	for name := range was.aliases {
+		drop(e, &e.aliases, kindAlias, name)
+		e.dropQualifier(name)
+	}
+	for number := range was.versions {
+		e.dropQualifier(number)
+	}
+	e.dropQualifier("")
+	e.dropQualifier(firn.Latest)
+	e.writes = append(e.writes, write{kindSettings, attachedKey(e.name, kindSettings, ""), nil})
+	err := c.cfg.Store.Update(ctx, func(tx state.Tx) error {
+		for _, w := range e.writes {
+			if err := tx.Delete(w.kind, w.key); err != nil {
+				return err
+			}
+		}
+		return tx.Delete(kindFunction, e.name)
+	})
 	if err != nil {
-		return nil, storageFault(err)
+		return storageFault(err)
 	}
-	c.functions.Delete(ref.Name)
-	c.account(rec, nil)
-	if rec.serving != nil {
-		c.cfg.Retirer.Retire(rec.serving.Key)
+	c.functions.Delete(e.name)
+	c.effect(e.old, &was, &attached{})
+	for _, rec := range was.versions {
+		c.account(rec, nil)
+		c.retire(rec)
 	}
-	return &lambda.DeleteFunctionOutput{StatusCode: 204}, nil
+	c.account(e.old, nil)
+	c.retire(e.old)
+	return nil
 }

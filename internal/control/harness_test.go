@@ -64,6 +64,9 @@ type options struct {
 	maxStateBytes int64
 	images        func(*image.Store) control.Images
 	concurrency   int
+	effects       control.Effects
+	random        func() float64
+	caller        firn.Identity // default: the account's root user
 }
 
 // node is a control plane and all that is below it.
@@ -142,9 +145,14 @@ func startNode(dir string, opt options) (_ *node, err error) {
 		Store: n.store, Blobs: n.blobs, Images: images, Sealer: keys, Retirer: n.fleet, Logger: log,
 		Region: region, Account: account, Architecture: architecture(), Concurrency: opt.concurrency,
 		Endpoint: func() string { return n.server.URL }, Now: n.clock.now,
+		Random: opt.random, Effects: opt.effects,
 	})
 	n.control.SetInvoker(invoke.New(invoke.Config{Resolver: n.control, Fleet: n.fleet}))
-	mux := awswire.New(awswire.Config{Logger: log, Anonymous: firn.Identity{ARN: "arn:aws:iam::" + account + ":root", Account: account, Root: true}})
+	caller := opt.caller
+	if caller.ARN == "" {
+		caller = firn.Identity{ARN: "arn:aws:iam::" + account + ":root", Account: account, Root: true}
+	}
+	mux := awswire.New(awswire.Config{Logger: log, Anonymous: caller})
 	n.control.Mount(mux)
 	n.server.Config = awswire.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, control.LocationPath) {

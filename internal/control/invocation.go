@@ -124,6 +124,9 @@ func (c *Control) invokeRequest(r *awswire.Request) (*invoke.Request, error) {
 			return nil, notServed("the header "+unserved, "")
 		}
 	}
+	if err := c.foreign(r.Identity, "lambda:InvokeFunction", ref); err != nil {
+		return nil, err
+	}
 	clientContext, err := decodeClientContext(r.Header("X-Amz-Client-Context"))
 	if err != nil {
 		return nil, err

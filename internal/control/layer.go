@@ -48,7 +48,7 @@ func layerKey(name string, number int64) string { return fmt.Sprintf("%s/%019d",
 
 func (c *Control) loadLayers(ctx context.Context) error {
 	err := c.cfg.Store.View(ctx, func(tx state.Tx) error {
-		return each(tx, kindLayer, func(raw state.Record) error {
+		err := each(tx, kindLayer, func(raw state.Record) error {
 			lv := &layerVersion{}
 			if err := json.Unmarshal(raw.Value, lv); err != nil {
 				return fmt.Errorf("record of layer %s: %w", raw.Key, err)
@@ -56,6 +56,10 @@ func (c *Control) loadLayers(ctx context.Context) error {
 			c.rememberLayer(lv)
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return c.loadLayerPolicies(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("load layers: %w", err)
@@ -196,6 +200,9 @@ func (c *Control) getLayerVersion(ctx context.Context, in *lambda.GetLayerVersio
 		return nil, invalid("Layer Version Cannot be less than 1.")
 	}
 	ref.number = *in.VersionNumber
+	if err := c.mayGetLayer(ctx, ref.name, ref.number); err != nil {
+		return nil, err
+	}
 	lv := c.findLayerVersion(ref)
 	if lv == nil {
 		return nil, firn.Faultf(firn.ResourceNotFound, "The resource you requested does not exist.")
@@ -205,6 +212,9 @@ func (c *Control) getLayerVersion(ctx context.Context, in *lambda.GetLayerVersio
 
 func (c *Control) getLayerVersionByArn(ctx context.Context, in *lambda.GetLayerVersionByArnInput) (*lambda.GetLayerVersionByArnOutput, error) {
 	ref, err := c.layerRef(ctx, deref(in.Arn))
+	if err == nil {
+		err = c.mayGetLayer(ctx, ref.name, ref.number)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -307,11 +317,18 @@ func (c *Control) deleteLayerVersion(ctx context.Context, in *lambda.DeleteLayer
 	if lv == nil {
 		return &lambda.DeleteLayerVersionOutput{}, nil // as AWS: deleting what is gone succeeds
 	}
-	err = c.cfg.Store.Update(ctx, func(tx state.Tx) error { return tx.Delete(kindLayer, layerKey(lv.Name, lv.Number)) })
+	key := layerKey(lv.Name, lv.Number)
+	err = c.cfg.Store.Update(ctx, func(tx state.Tx) error {
+		if err := tx.Delete(kindLayerPolicy, key); err != nil {
+			return err
+		}
+		return tx.Delete(kindLayer, key)
+	})
 	if err != nil {
 		return nil, storageFault(err)
 	}
 	c.mu.Lock()
+	delete(c.layerPolicies, key)
 	delete(c.layers[ref.name], ref.number)
 	if len(c.layers[ref.name]) == 0 {
 		delete(c.layers, ref.name)

@@ -33,6 +33,9 @@ type record struct {
 	// Generation changes with code and configuration, unlike the revision,
 	// which changes with the state too. It is part of the environments' key.
 	Generation string
+	// LatestDescription is what $LATEST was described with when this version
+	// was published of it.
+	LatestDescription *string `json:",omitempty"`
 	// Before is what invocations run while the update to this record is in
 	// progress or has failed: the record that settled last. It has no Before.
 	Before *record `json:",omitempty"`
@@ -54,7 +57,8 @@ type layerUse struct {
 // function is the function in memory. A name that is deleted and made again
 // has another one.
 type function struct {
-	record atomic.Pointer[record]
+	record   atomic.Pointer[record]
+	attached atomic.Pointer[attached]
 }
 
 // settled reports whether nothing is left to be done for rec.
@@ -92,12 +96,12 @@ func (c *Control) Load(ctx context.Context) error {
 	if err := c.loadLayers(ctx); err != nil {
 		return err
 	}
+	all, err := c.loadAttached(ctx)
+	if err != nil {
+		return fmt.Errorf("load what belongs to functions: %w", err)
+	}
 	for _, rec := range records {
-		c.account(nil, rec)
-		if from := rec.runnable(); from != nil {
-			rec.serving = c.version(from)
-		}
-		c.publish(rec)
+		c.remember(rec, all[*rec.Config.FunctionName])
 	}
 	c.loaded.Store(true)
 	for _, rec := range records {
@@ -143,7 +147,7 @@ func (c *Control) decode(raw state.Record) (*record, error) {
 		if part.Variables == "" {
 			continue
 		}
-		plain, err := c.cfg.Sealer.Open(part.Variables, variablesOf(raw.Key))
+		plain, err := c.cfg.Sealer.Open(part.Variables, variablesOf(raw.Kind, raw.Key))
 		if err == nil {
 			err = json.Unmarshal(plain, &part.variables)
 		}
@@ -154,52 +158,51 @@ func (c *Control) decode(raw state.Record) (*record, error) {
 	return rec, nil
 }
 
-// variablesOf is the identity under which a function's variables are sealed.
-func variablesOf(name string) string { return kindFunction + "/" + name + "/variables" }
+// variablesOf is the identity under which a record's variables are sealed.
+func variablesOf(kind, key string) string { return kind + "/" + key + "/variables" }
 
-// save writes rec if the stored record is still old (nil: none), and makes it
-// the function in memory. After an error nothing has changed, there or here.
-// The caller holds the function's lock.
-func (c *Control) save(ctx context.Context, old, rec *record) error {
-	name := *rec.Config.FunctionName
+// remember makes a loaded function the one in memory.
+func (c *Control) remember(rec *record, a *attached) {
+	if a == nil {
+		a = &attached{}
+	}
+	c.account(nil, rec)
+	for _, v := range a.versions {
+		c.account(nil, v)
+	}
+	if from := rec.runnable(); from != nil {
+		rec.serving = c.version(from)
+	}
+	f := &function{}
+	f.attached.Store(a)
+	f.record.Store(rec)
+	c.functions.Store(*rec.Config.FunctionName, f)
+	c.effect(rec, &attached{}, a)
+}
+
+// encode is a record as it is stored under a key.
+func (c *Control) encode(rec *record, kind, key string) ([]byte, error) {
 	rec.Variables = ""
 	if len(rec.variables) > 0 {
 		plain, err := json.Marshal(rec.variables)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		rec.Variables = c.cfg.Sealer.Seal(plain, variablesOf(name))
+		rec.Variables = c.cfg.Sealer.Seal(plain, variablesOf(kind, key))
 	}
 	value, err := json.Marshal(rec)
 	if err != nil {
-		return fmt.Errorf("encode function %s: %w", name, err)
+		return nil, fmt.Errorf("encode %s %s: %w", kind, key, err)
 	}
-	var want state.Revision
-	if old != nil {
-		want = old.revision
-	}
-	err = c.cfg.Store.Update(ctx, func(tx state.Tx) error {
-		var err error
-		rec.revision, err = tx.PutIf(kindFunction, name, value, want)
-		return err
-	})
-	if errors.Is(err, state.ErrConflict) {
-		return firn.Faultf(firn.ResourceConflict, "The operation cannot be performed at this time. An update is in progress for resource: %s", *rec.Config.FunctionArn)
-	}
-	if err != nil {
-		return storageFault(err)
-	}
-	c.account(old, rec)
-	c.publish(rec)
-	return nil
+	return value, nil
 }
 
-// publish makes rec the function in memory: what the API shows and what
-// invocations run change in the same moment, so that whoever saw a function
-// Active can invoke it.
-func (c *Control) publish(rec *record) {
-	f, _ := c.functions.LoadOrStore(*rec.Config.FunctionName, &function{})
-	f.(*function).record.Store(rec)
+// save writes rec and makes it the function in memory. After an error nothing has changed, there or here. The caller
+// holds the function's lock.
+func (c *Control) save(ctx context.Context, rec *record) error {
+	e := c.newEdit(*rec.Config.FunctionName)
+	e.rec = rec
+	return e.commit(ctx)
 }
 
 // storageFault says that a write failed without telling the caller the detail.
@@ -213,8 +216,12 @@ func storageFault(err error) error {
 // version is what the engine must know of a record.
 func (c *Control) version(rec *record) *firn.FunctionVersion {
 	cfg := &rec.Config
+	key := *cfg.FunctionArn
+	if *cfg.Version != firn.Latest {
+		key += ":" + *cfg.Version // its environments are its own
+	}
 	v := &firn.FunctionVersion{
-		Key:                *cfg.FunctionArn + "#" + rec.Generation,
+		Key:                key + "#" + rec.Generation,
 		ARN:                *cfg.FunctionArn,
 		Account:            c.cfg.Account,
 		Region:             c.cfg.Region,
@@ -248,9 +255,13 @@ func layerDigests(rec *record) []firn.Digest {
 	return out
 }
 
-// describe is the configuration as the API shows it.
+// describe is the configuration as the API shows it: a version's ARN has its
+// number.
 func (rec *record) describe() *types.FunctionConfiguration {
 	out := rec.Config
+	if *out.Version != firn.Latest {
+		out.FunctionArn = ptr(*out.FunctionArn + ":" + *out.Version)
+	}
 	if len(rec.variables) > 0 {
 		out.Environment = &types.EnvironmentResponse{Variables: rec.variables}
 	}

@@ -155,23 +155,43 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	if settled(old) || old.Generation != seen.Generation {
 		return nil // settled meanwhile, and perhaps changed again
 	}
+	e := c.newEdit(name)
 	next := *old
+	e.rec = &next
 	next.Config.RevisionId = ptr(awswire.NewRequestID())
 	if failure != nil {
 		c.cfg.Logger.Error("code could not be unpacked", "function", name, "error", failure)
 		markFailed(&next)
-		return c.save(ctx, old, &next)
+		e.settleVersions(markFailed)
+		return e.commit(ctx)
 	}
 	markActive(&next)
 	next.Before = nil
 	next.serving = c.version(&next)
-	if err := c.save(ctx, old, &next); err != nil {
+	e.settleVersions(func(v *record) {
+		markActive(v)
+		v.serving = c.version(v)
+	})
+	if err := e.commit(ctx); err != nil {
 		return err
 	}
 	if old.serving != nil {
 		c.cfg.Retirer.Retire(old.serving.Key)
 	}
 	return nil
+}
+
+// settleVersions settles the versions that were published of the record while
+// it was not: they are of its code.
+func (e *edit) settleVersions(mark func(*record)) {
+	for number, v := range e.versions {
+		if settled(v) {
+			continue
+		}
+		next := *v
+		mark(&next)
+		put(e, &e.versions, kindVersion, number, &next)
+	}
 }
 
 func markActive(rec *record) {

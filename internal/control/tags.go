@@ -67,7 +67,7 @@ func (c *Control) retag(ctx context.Context, resource *string, edit func(map[str
 	}
 	next := *rec
 	next.Tags = tags
-	return c.save(ctx, rec, &next)
+	return c.save(ctx, &next)
 }
 
 func (c *Control) tagResource(ctx context.Context, in *lambda.TagResourceInput) (*lambda.TagResourceOutput, error) {

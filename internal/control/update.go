@@ -13,20 +13,16 @@ import (
 )
 
 // change runs one update of a function: it checks the revision and that no
-// other update is in progress, lets edit alter a copy, and saves it as an
-// update in progress, which is then settled in the background. edit may store
-// archives.
-func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *string, edit func(*record) error) (*record, error) {
-	c.gc.RLock()
-	defer c.gc.RUnlock()
-	unlock := c.lock(ref.Name)
-	defer unlock()
+// other update is in progress, lets alter edit a copy, and makes of it an
+// update in progress, which update saves. alter may store archives. The
+// caller holds gc for reading and the function's lock.
+func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *string, alter func(*record) error) (*edit, error) {
 	old, err := c.changeable(ref, revisionID)
 	if err != nil {
 		return nil, err
 	}
 	rec := *old
-	if err := edit(&rec); err != nil {
+	if err := alter(&rec); err != nil {
 		return nil, err
 	}
 	if old.Before == nil && old.serving != nil {
@@ -39,11 +35,28 @@ func (c *Control) change(ctx context.Context, ref firn.FunctionRef, revisionID *
 	rec.Config.LastUpdateStatus = types.LastUpdateStatusInProgress
 	rec.Config.LastUpdateStatusReason = ptr("The function is being created.")
 	rec.Config.LastUpdateStatusReasonCode = "Creating" // as recorded; the SDK has no constant for it
-	if err := c.save(ctx, old, &rec); err != nil {
-		return nil, err
+	e := c.newEdit(ref.Name)
+	e.rec = &rec
+	return e, nil
+}
+
+// update runs one change, with what finish adds to it, and has it settled in
+// the background.
+func (c *Control) update(ctx context.Context, ref firn.FunctionRef, revisionID *string, alter func(*record) error, finish func(*edit)) error {
+	c.gc.RLock()
+	defer c.gc.RUnlock()
+	unlock := c.lock(ref.Name)
+	defer unlock()
+	e, err := c.change(ctx, ref, revisionID, alter)
+	if err != nil {
+		return err
+	}
+	finish(e)
+	if err := e.commit(ctx); err != nil {
+		return err
 	}
 	c.settling.add(ref.Name)
-	return &rec, nil
+	return nil
 }
 
 // changeable finds a record and checks that it may be changed now.
@@ -51,12 +64,12 @@ func (c *Control) changeable(ref firn.FunctionRef, revisionID *string) (*record,
 	if ref.Qualifier != "" && ref.Qualifier != firn.Latest {
 		return nil, invalid("A published version or an alias cannot be changed: %s", c.arnOf(ref))
 	}
-	rec, err := c.find(ref)
+	rec, err := c.findLatest(ref)
 	if err != nil {
 		return nil, err
 	}
 	if revisionID != nil && *revisionID != *rec.Config.RevisionId {
-		return nil, firn.Faultf(firn.PreconditionFailed, "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+		return nil, revisionMismatch("GetFunction/GetAlias")
 	}
 	if rec.Config.State == types.StatePending {
 		return nil, firn.Faultf(firn.ResourceConflict, "The operation cannot be performed at this time. The function is currently in the following state: Pending")
@@ -90,16 +103,21 @@ func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunct
 		rec := *old
 		return c.dryRun(&rec, in, code)
 	}
-	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error {
+	var shown *record
+	err = c.update(ctx, ref, in.RevisionId, func(rec *record) error {
 		if err := c.setArchitecture(rec, in.Architectures); err != nil {
 			return err
 		}
 		return c.setCode(ctx, rec, code)
+	}, func(e *edit) {
+		if shown = e.rec; in.Publish {
+			shown = e.publish(nil)
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
+	return convert[lambda.UpdateFunctionCodeOutput](shown.describe()), nil
 }
 
 // dryRun answers what an update would, and stores nothing.
@@ -122,9 +140,10 @@ func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.Up
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.change(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(ctx, rec, in) })
+	var shown *record
+	err = c.update(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(ctx, rec, in) }, func(e *edit) { shown = e.rec })
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.UpdateFunctionConfigurationOutput](rec.describe()), nil
+	return convert[lambda.UpdateFunctionConfigurationOutput](shown.describe()), nil
 }
