@@ -60,6 +60,7 @@ func newUp() *cobra.Command {
 	flags.DurationVar(&f.cfg.FreezeGrace, "freeze-grace", server.DefaultFreezeGrace, "freeze an idle environment after so long")
 	flags.DurationVar(&f.cfg.DrainTimeout, "drain-timeout", 30*time.Second, "how long invocations in flight may take to finish at the end")
 	flags.Int64Var(&f.logMB, "logs-max-mb", 2048, "most that the log store may hold on disk, in MB; the oldest goes first")
+	flags.StringVar(&f.cfg.URLDomain, "url-domain", "", "domain of your own for function URLs, NAME or https://NAME[:PORT]; *.NAME must lead here (default: *.lambda-url.REGION.localhost)")
 	flags.StringVar(&f.cfg.MetricsListen, "metrics-listen", "", "address, HOST:PORT, that serves /metrics to everybody (default: the API's, to this host only)")
 	flags.StringVar(&f.cfg.OTLPEndpoint, "otlp-endpoint", os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "base URL of an OpenTelemetry collector (OTLP over HTTP) for the spans of sampled traces")
 	flags.StringVar(&f.otlpHeaders, "otlp-headers", os.Getenv("OTEL_EXPORTER_OTLP_HEADERS"), "headers for the collector, key=value,key=value")

@@ -40,6 +40,12 @@ type domain struct {
 	listener bool
 }
 
+// CheckDomain reports what is wrong with a value of Config.Domain.
+func CheckDomain(text string) error {
+	_, err := parseDomain(text)
+	return err
+}
+
 // parseDomain reads Config.Domain.
 func parseDomain(text string) (domain, error) {
 	if text == "" {

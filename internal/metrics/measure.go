@@ -40,6 +40,14 @@ const (
 	ProvisionedConcurrencyUtilization
 	// ProvisionedConcurrentExecutions: provisioned environments that process events.
 	ProvisionedConcurrentExecutions
+	// URLRequestCount: 1 for each request of a function URL.
+	URLRequestCount
+	// URL4xxCount: 1 for each of them that was answered with a status of 400 to 499.
+	URL4xxCount
+	// URL5xxCount: 1 for each of them that was answered with a status of 500 to 599.
+	URL5xxCount
+	// URLRequestLatency: milliseconds from receiving a request to the end of its answer.
+	URLRequestLatency
 
 	measures int = iota
 )
@@ -50,12 +58,13 @@ func (m Measure) String() string {
 		"AsyncEventsReceived", "AsyncEventAge", "AsyncEventsDropped", "IteratorAge", "OffsetLag", "DeadLetterErrors",
 		"DestinationDeliveryFailures", "RecursiveInvocationsDropped", "ProvisionedConcurrencyInvocations",
 		"ProvisionedConcurrencySpilloverInvocations", "ProvisionedConcurrencyUtilization", "ProvisionedConcurrentExecutions",
+		"UrlRequestCount", "Url4xxCount", "Url5xxCount", "UrlRequestLatency",
 	}[m]
 }
 
 // unit is the unit of the measure in CloudWatch.
 func (m Measure) unit() string {
-	if m == AsyncEventAge || m == IteratorAge {
+	if m == AsyncEventAge || m == IteratorAge || m == URLRequestLatency {
 		return "Milliseconds"
 	}
 	return "Count"
@@ -91,5 +100,5 @@ func (s *Store) Observe(m Measure, of Of, value float64) {
 	in.observed[m].Observe(value, 1)
 }
 
-// Milliseconds is a duration in the unit of AsyncEventAge and IteratorAge.
+// Milliseconds is a duration in the unit of the measures that are durations.
 func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -18,6 +18,7 @@ import (
 	"github.com/firn-run/firn/internal/control"
 	"github.com/firn-run/firn/internal/environment"
 	"github.com/firn-run/firn/internal/fleet"
+	"github.com/firn-run/firn/internal/gateway"
 	"github.com/firn-run/firn/internal/image"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/keyring"
@@ -34,6 +35,7 @@ type node struct {
 	control *control.Control
 	logs    *logs.Service
 	fleet   *fleet.Fleet
+	urls    *gateway.Gateway
 	handler http.Handler
 	metrics http.Handler // for scrapes
 	// background is what runs while the node serves.
@@ -91,18 +93,25 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		flt.Close(ended)
 		return nil
 	})
+	n := &node{fleet: flt}
 	ctl := control.New(control.Config{
 		Store: store, Blobs: blobs, Images: images, Sealer: keys, Retirer: flt,
 		Logger: cfg.Logger.With("component", "control"),
 		Region: cfg.Region, Account: cfg.Account, Architecture: hostArchitecture(),
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,
+		Effects: control.Effects{
+			FunctionURL: func(id string) string { return n.urls.URLFor(id) },
+		},
 	})
 	invoker := invoke.New(invoke.Config{
 		Resolver: ctl, Fleet: flt, Now: cfg.Now,
 		Throttled: seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,
 	})
 	ctl.SetInvoker(invoker)
-	n := &node{control: ctl, fleet: flt}
+	n.control = ctl
+	if n.urls, err = s.serveURLs(ctl, invoker, s.wire("lambda", keys), seen.metrics); err != nil {
+		return nil, err
+	}
 	n.logs = logs.New(logs.Config{
 		Store: seen.lines, State: store, Functions: functions{ctl, invoker}, Published: seen.metrics.EMF, Logger: cfg.Logger.With("component", "logs"),
 		Region: cfg.Region, Account: cfg.Account, Now: cfg.Now,
@@ -113,7 +122,8 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	return n, nil
 }
 
-// routes is what the listener serves: the APIs of AWS, and firn's own.
+// routes is what the listener serves: function URLs, the APIs of AWS, and
+// firn's own.
 func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.Handler {
 	lambda := awswire.New(s.wire("lambda", keys))
 	n.control.Mount(lambda)
@@ -129,6 +139,10 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 	})
 	scrapes := local(n.metrics)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := n.urls.Match(r); ok { // whatever the path is then
+			n.urls.ServeHTTP(w, r)
+			return
+		}
 		get := r.Method == http.MethodGet
 		switch path := r.URL.Path; {
 		case get && len(path) > len(control.LocationPath) && strings.HasPrefix(path, control.LocationPath):

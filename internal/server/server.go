@@ -23,6 +23,7 @@ import (
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/environment"
+	"github.com/firn-run/firn/internal/gateway"
 	"github.com/firn-run/firn/internal/keyring"
 	"github.com/firn-run/firn/internal/logs"
 	"github.com/firn-run/firn/internal/sandbox"
@@ -74,6 +75,9 @@ type Config struct {
 	// go with each request.
 	OTLPEndpoint string
 	OTLPHeaders  map[string]string
+	// URLDomain is a domain of the operator's own for function URLs, NAME or
+	// http[s]://NAME[:PORT]; "" serves them below localhost only.
+	URLDomain string
 	// Permit decides what execution roles may do with logs; nil allows all.
 	Permit  logs.Permit
 	Version string // of the program, for the metrics
@@ -124,6 +128,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Auth == AuthNone && !isLoopback(host) {
 		return nil, fmt.Errorf("refusing to listen on %s without authentication: anybody who reaches it could run code here. Use a loopback address, or --auth %s", cfg.Listen, AuthSigV4)
+	}
+	if err := gateway.CheckDomain(cfg.URLDomain); err != nil {
+		return nil, err
 	}
 	return &Server{cfg: cfg, ready: make(chan struct{}), hurry: make(chan struct{})}, nil
 }
