@@ -184,7 +184,7 @@ type Environment struct {
 // OnReady nor OnEnded is called.
 func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	cfg = cfg.withDefaults()
-	externals, disabled, err := findExtensions(cfg.OptDir)
+	externals, disabled, err := listExtensions(cfg.OptDir, cfg.RootDir)
 	if err != nil {
 		return nil, fmt.Errorf("list extensions: %w", err)
 	}

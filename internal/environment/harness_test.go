@@ -179,6 +179,10 @@ func startOn(t testing.TB, b sandbox.Backend, f fixture) *world {
 	if f.config != nil {
 		f.config(&cfg)
 	}
+	if Managed(cfg.Version) && cfg.RuntimeDir == "" && !f.noBoot {
+		cfg.RuntimeDir = t.TempDir()
+		link(filepath.Join(cfg.RuntimeDir, "var/runtime/bootstrap"))
+	}
 	e, err := Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

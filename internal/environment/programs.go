@@ -3,10 +3,8 @@ package environment
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -143,30 +141,14 @@ func (e *Environment) connect(p *program) (out *outputs, err error) {
 	return out, nil
 }
 
-// start executes the party's program. The runtime's is the first bootstrap
-// that exists.
+// start executes the party's program.
 func (e *Environment) start(party lifecycle.Party, out *outputs) (sandbox.Process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	paths := e.box.Paths()
 	if party != lifecycle.RuntimeParty {
-		return e.startExtension(ctx, path.Join(paths.Opt, "extensions", string(party)), out.std)
+		return e.startExtension(ctx, path.Join(e.box.Paths().Opt, "extensions", string(party)), out.std)
 	}
-	searched := []string{path.Join(paths.Task, "bootstrap"), path.Join(paths.Opt, "bootstrap")}
-	env := e.runtimeVariables()
-	var extra []*os.File
-	if out.frames != nil {
-		extra = []*os.File{out.frames} // descriptor logFD
-	}
-	for _, file := range searched {
-		p, err := e.box.Start(ctx, sandbox.Command{
-			Path: file, Args: []string{file}, Env: env, Dir: paths.Task, Stdout: out.std, Stderr: out.std, Extra: extra,
-		})
-		if !e.missing(file, err) {
-			return p, err
-		}
-	}
-	return nil, &noBootstrapError{searched: searched}
+	return e.startRuntime(ctx, out)
 }
 
 // startExtension executes an extension's file. What the kernel does not take
@@ -189,36 +171,11 @@ func (e *Environment) startExtension(ctx context.Context, file string, out *os.F
 	return p, err
 }
 
-// missing says that the program does not exist. A script whose interpreter
-// does not exist gives the same errno, so that the file itself is looked at.
-func (e *Environment) missing(file string, err error) bool {
-	se, ok := errors.AsType[*sandbox.StartError](err)
-	if !ok || se.BadDir || !errors.Is(se.Err, syscall.ENOENT) {
-		return false
-	}
-	paths := e.box.Paths()
-	for _, d := range []struct{ inside, host string }{{paths.Task, e.cfg.TaskDir}, {paths.Opt, e.cfg.OptDir}} {
-		if rest, ok := strings.CutPrefix(file, d.inside+"/"); ok && d.host != "" {
-			_, err := os.Lstat(filepath.Join(d.host, rest))
-			return errors.Is(err, fs.ErrNotExist)
-		}
-	}
-	return true
-}
-
-// noBootstrapError names the places where no bootstrap was found, in the words
-// of Lambda.
-type noBootstrapError struct{ searched []string }
-
-func (e *noBootstrapError) Error() string {
-	return "Couldn't find valid bootstrap(s): [" + strings.Join(e.searched, " ") + "]"
-}
-
 // launchFault turns the reason why a program did not start into an event.
 func launchFault(party lifecycle.Party, err error) lifecycle.Event {
 	failed := lifecycle.LaunchFailed{Party: party, Message: err.Error()}
 	se, isStart := errors.AsType[*sandbox.StartError](err)
-	_, isMissing := errors.AsType[*noBootstrapError](err)
+	_, isMissing := errors.AsType[*noEntrypointError](err)
 	switch {
 	case !isStart && !isMissing:
 		return lifecycle.SandboxFailed{Message: err.Error()}

@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
-	"io/fs"
+	"maps"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,25 +19,17 @@ import (
 const (
 	taskRoot   = "/var/task"
 	optRoot    = "/opt"
+	langRoot   = "/var/lang"
 	runtimeDir = "/var/runtime"
 )
 
 // runtimeVariables is the environment of the runtime: the page "Using Lambda
 // environment variables", checked against what functions on AWS see. The
-// defaults give way to the customer's variables, and those to the reserved
-// ones.
+// defaults give way to those of the image, these to the customer's variables,
+// and those to the reserved ones.
 func (e *Environment) runtimeVariables() []string {
 	v := e.cfg.Version
-	paths := e.box.Paths()
-	xrayHost, xrayPort, _ := net.SplitHostPort(e.box.DaemonAddr())
-	vars := map[string]string{
-		"LANG":                     "en_US.UTF-8",
-		"TZ":                       ":UTC",
-		"PATH":                     withPaths("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", paths),
-		"LD_LIBRARY_PATH":          withPaths("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib", paths),
-		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-		"AWS_XRAY_DAEMON_ADDRESS":  e.box.DaemonAddr(),
-	}
+	vars := e.defaultVariables()
 	if v.LogFormatJSON {
 		vars["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
 		vars["AWS_LAMBDA_LOG_LEVEL"] = cmp.Or(v.ApplicationLogLevel, "INFO")
@@ -50,7 +39,71 @@ func (e *Environment) runtimeVariables() []string {
 			vars[k] = value
 		}
 	}
-	for k, value := range map[string]string{
+	paths := e.box.Paths()
+	if wrapper := vars[wrapperVariable]; wrapper != "" {
+		vars[wrapperVariable] = withPaths(wrapper, paths)
+	}
+	maps.Copy(vars, e.reservedVariables())
+	// A custom runtime has no AWS_EXECUTION_ENV; not even the customer's.
+	delete(vars, "AWS_EXECUTION_ENV")
+	switch {
+	case v.Image != nil:
+		vars["AWS_EXECUTION_ENV"] = "AWS_Lambda_Image"
+		if v.Handler == "" {
+			delete(vars, "_HANDLER") // the image's own client knows
+		}
+	case e.managed():
+		vars["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + v.Runtime
+		vars["_LAMBDA_TELEMETRY_LOG_FD"] = logFD
+		if paths.Opt != optRoot {
+			vars["_FIRN_OPT"] = paths.Opt // for the start command (package runtimes)
+		}
+	}
+	env := make([]string, 0, len(vars))
+	for k, value := range vars {
+		env = append(env, k+"="+value)
+	}
+	slices.Sort(env)
+	return env
+}
+
+// wrapperVariable names the script that managed runtimes are started by.
+const wrapperVariable = "AWS_LAMBDA_EXEC_WRAPPER"
+
+// imagePath is PATH for images that have none, as container engines set it.
+const imagePath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// defaultVariables are those that the customer may set otherwise. An image
+// brings language and search paths along.
+func (e *Environment) defaultVariables() map[string]string {
+	paths := e.box.Paths()
+	vars := map[string]string{
+		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+		"AWS_XRAY_DAEMON_ADDRESS":  e.box.DaemonAddr(),
+	}
+	if img := e.cfg.Version.Image; img != nil {
+		vars["PATH"] = imagePath
+		for _, kv := range img.Env {
+			if k, value, found := strings.Cut(kv, "="); found && k != "" {
+				vars[k] = value
+			}
+		}
+		return vars
+	}
+	vars["LANG"] = "en_US.UTF-8"
+	vars["TZ"] = ":UTC"
+	vars["PATH"] = withPaths("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", paths)
+	vars["LD_LIBRARY_PATH"] = withPaths(
+		"/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib", paths)
+	return vars
+}
+
+// reservedVariables are those that nobody sets but the platform.
+func (e *Environment) reservedVariables() map[string]string {
+	v := e.cfg.Version
+	paths := e.box.Paths()
+	xrayHost, xrayPort, _ := net.SplitHostPort(e.box.DaemonAddr())
+	vars := map[string]string{
 		"AWS_ACCESS_KEY_ID":               e.cfg.Credentials.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY":           e.cfg.Credentials.SecretAccessKey,
 		"AWS_SESSION_TOKEN":               e.cfg.Credentials.SessionToken,
@@ -68,21 +121,18 @@ func (e *Environment) runtimeVariables() []string {
 		"LAMBDA_TASK_ROOT":                paths.Task,
 		"LAMBDA_RUNTIME_DIR":              runtimeDir,
 		"_HANDLER":                        v.Handler,
-	} {
-		vars[k] = value
 	}
-	// A custom runtime has no AWS_EXECUTION_ENV; not even the customer's.
-	delete(vars, "AWS_EXECUTION_ENV")
 	if e.managed() {
-		vars["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + v.Runtime
-		vars["_LAMBDA_TELEMETRY_LOG_FD"] = logFD
+		vars["LAMBDA_RUNTIME_DIR"] = paths.Runtime
 	}
-	env := make([]string, 0, len(vars))
-	for k, value := range vars {
-		env = append(env, k+"="+value)
+	if v.Image != nil {
+		for _, kv := range v.Image.Env { // where the image itself has its code and client
+			if k, value, _ := strings.Cut(kv, "="); k == "LAMBDA_TASK_ROOT" || k == "LAMBDA_RUNTIME_DIR" {
+				vars[k] = value
+			}
+		}
 	}
-	slices.Sort(env)
-	return env
+	return vars
 }
 
 // logFD is the descriptor of the framed log.
@@ -97,18 +147,21 @@ func Managed(v *firn.FunctionVersion) bool {
 
 func (e *Environment) managed() bool { return Managed(e.cfg.Version) }
 
-// withPaths puts the sandbox's directories in the place of /var/task and /opt,
-// which differ on the process backend only.
+// withPaths puts the sandbox's directories in the place of /var/task, /opt,
+// /var/lang and /var/runtime, which differ on the process backend only.
 func withPaths(list string, paths sandbox.Paths) string {
 	if paths.Task == taskRoot && paths.Opt == optRoot {
 		return list
 	}
 	parts := strings.Split(list, ":")
 	for i, p := range parts {
-		if rest, ok := strings.CutPrefix(p, taskRoot); ok {
-			parts[i] = paths.Task + rest
-		} else if rest, ok := strings.CutPrefix(p, optRoot); ok {
-			parts[i] = paths.Opt + rest
+		for _, d := range []struct{ from, to string }{
+			{taskRoot, paths.Task}, {optRoot, paths.Opt}, {langRoot, paths.Lang}, {runtimeDir, paths.Runtime},
+		} {
+			if rest, ok := strings.CutPrefix(p, d.from); ok && (rest == "" || rest[0] == '/') {
+				parts[i] = d.to + rest
+				break
+			}
 		}
 	}
 	return strings.Join(parts, ":")
@@ -139,33 +192,4 @@ func logStream(now time.Time, version string) string {
 	var id [16]byte
 	rand.Read(id[:]) // never fails
 	return now.UTC().Format("2006/01/02") + "/[" + version + "]" + hex.EncodeToString(id[:])
-}
-
-// disableExtensions is the file in /opt that switches extensions off. AWS's
-// emulator has it, name and all.
-const disableExtensions = "disable-extensions-jwigqn8j"
-
-// findExtensions lists the external extensions by name: what lies directly in
-// the directory extensions of the layers and is not itself a directory.
-// Whether it can be executed is seen at its launch.
-func findExtensions(optDir string) (names []string, disabled bool, err error) {
-	if optDir == "" {
-		return nil, false, nil
-	}
-	if _, err := os.Lstat(filepath.Join(optDir, disableExtensions)); err == nil {
-		return nil, true, nil
-	}
-	entries, err := os.ReadDir(filepath.Join(optDir, "extensions"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	for _, entry := range entries { // sorted by name
-		if !entry.IsDir() {
-			names = append(names, entry.Name())
-		}
-	}
-	return names, false, nil
 }

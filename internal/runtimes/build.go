@@ -201,13 +201,14 @@ func (b *build) run(c command) (string, error) {
 }
 
 // hostVariables is the environment for programs of the host, less what would
-// lead an interpreter to other files than its own.
+// lead an interpreter to other files than its own, or have every shell of a
+// build do something first.
 func hostVariables() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		switch name {
 		case "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYENV_VERSION", "NODE_PATH", "NODE_OPTIONS", "CLASSPATH",
-			"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LD_LIBRARY_PATH", "LD_PRELOAD":
+			"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "LD_LIBRARY_PATH", "LD_PRELOAD", "BASH_ENV", "ENV":
 			return true
 		}
 		return strings.HasPrefix(name, "npm_config_ignore")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,7 +114,8 @@ func (b *build) npm(folder string, args ...string) (string, error) {
 		return "", err
 	}
 	argv := append([]string{"npm", "install", "--no-fund", "--no-audit", "--omit=dev", "--loglevel=error"}, args...)
-	_, err := b.run(command{dir: dir, argv: argv})
+	// The client's native part is made with make.
+	_, err := b.run(command{dir: dir, argv: argv, env: []string{"MAKEFLAGS=-j" + strconv.Itoa(runtime.NumCPU())}})
 	return filepath.Join(dir, "node_modules"), err
 }
 

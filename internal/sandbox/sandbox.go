@@ -58,7 +58,7 @@ type Spec struct {
 	TaskDir, OptDir string
 	// RuntimeDir holds var/lang and var/runtime of a managed runtime, which
 	// become /var/lang and /var/runtime; "" means what RootDir has there, or
-	// empty directories.
+	// nothing.
 	RuntimeDir string
 	// RootDir is an unpacked image that is the whole file system; "" means the
 	// host's system libraries. /tmp, /proc, /dev, /etc/hosts and

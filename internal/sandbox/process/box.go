@@ -80,12 +80,16 @@ func newBox(b *Backend, spec sandbox.Spec) (_ *box, err error) {
 	if err = os.Mkdir(s.paths.Tmp, 0o700); err != nil {
 		return nil, err
 	}
+	s.paths.Lang, s.paths.Runtime = "/var/lang", "/var/runtime" // which are not there, mostly
 	if spec.RuntimeDir != "" {
 		s.paths.Lang = filepath.Join(spec.RuntimeDir, "var/lang")
 		s.paths.Runtime = filepath.Join(spec.RuntimeDir, "var/runtime")
 	}
-	if err = s.fillPaths(); err != nil {
-		return nil, err
+	if s.paths.Opt == "" {
+		s.paths.Opt = filepath.Join(s.dir, "opt")
+		if err = os.Mkdir(s.paths.Opt, 0o500); err != nil {
+			return nil, err
+		}
 	}
 	if s.listener, s.tag, err = b.listen(); err != nil {
 		return nil, err
@@ -96,22 +100,6 @@ func newBox(b *Backend, spec sandbox.Spec) (_ *box, err error) {
 	}
 	s.close = sync.OnceValue(s.shut)
 	return s, nil
-}
-
-// fillPaths makes empty directories for what the function does not have.
-func (s *box) fillPaths() error {
-	for name, path := range map[string]*string{
-		"task": &s.paths.Task, "opt": &s.paths.Opt, "lang": &s.paths.Lang, "runtime": &s.paths.Runtime,
-	} {
-		if *path != "" {
-			continue
-		}
-		*path = filepath.Join(s.dir, name)
-		if err := os.Mkdir(*path, 0o500); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *box) Listener() net.Listener       { return s.listener }
