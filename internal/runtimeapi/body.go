@@ -5,13 +5,12 @@ import "errors"
 // bodyReader reads the body of one request. What it has not read when it is
 // done with is discarded by drain.
 type bodyReader struct {
-	in      *input
-	chunked bool
-	first   bool  // no chunk was begun yet
-	left    int64 // of the body, or of the present chunk
-	ended   bool
-	// errorType is the trailer Lambda-Runtime-Function-Error-Type, once ended.
-	errorType string
+	in       *input
+	chunked  bool
+	first    bool  // no chunk was begun yet
+	left     int64 // of the body, or of the present chunk
+	ended    bool
+	trailers trailers // once ended
 }
 
 func newBodyReader(in *input, h *head) bodyReader {
@@ -33,8 +32,9 @@ func (r *bodyReader) next() error {
 	}
 	r.first, r.left = false, size
 	if size == 0 {
-		r.ended = true
-		r.errorType, err = r.in.readTrailers()
+		if r.trailers, err = r.in.readTrailers(); err == nil {
+			r.ended = true
+		}
 	}
 	return err
 }
@@ -63,6 +63,29 @@ func (r *bodyReader) readInto(b *Body, limit int64) (*Body, error) {
 			r.left -= int64(n)
 		}
 	}
+}
+
+// readSome reads into p what has come in, at least one byte: it does not wait
+// for more. At the end of the body ended is true, and nothing is an error.
+func (r *bodyReader) readSome(p []byte) (n int, err error) {
+	for n < len(p) {
+		if n > 0 && r.left == 0 && !(r.chunked && r.in.holdsChunkHead()) {
+			return n, nil // what follows is not here yet, or is the end
+		}
+		if err := r.next(); err != nil || r.ended {
+			return n, err
+		}
+		if n > 0 && r.in.held() == 0 {
+			return n, nil
+		}
+		k, err := r.in.read(p[n:min(int64(len(p)), int64(n)+r.left)])
+		n += k
+		r.left -= int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // errDiscard means that a body was not worth reading to its end.

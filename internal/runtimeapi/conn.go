@@ -22,11 +22,12 @@ type conn struct {
 	since   atomic.Uint64 // order in which it became idle; 0 during a request
 
 	// What follows belongs to the connection's goroutine.
-	in      input
-	head    head
-	hasBig  bool // holds a place of server.large
-	accepts bool // the machine wants the body of the response
-	broken  bool // a body ended before its time: nothing more can be read
+	in       input
+	head     head
+	hasBig   bool     // holds a place of server.large
+	accepts  bool     // the machine wants the body of the response
+	receiver Receiver // and it is to be given to it, unless nil
+	broken   bool     // a body ended before its time: nothing more can be read
 
 	mu        sync.Mutex
 	ext       string         // identifier of the extension that makes the call

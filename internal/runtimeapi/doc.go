@@ -16,6 +16,7 @@
 //
 //	request line and headers       1 MiB + 64 KiB  431, connection closed
 //	buffered response              6,291,556 bytes 413, Function.ResponseSizeTooLarge
+//	streamed response              200 MiB         413, Function.ResponseSizeTooLarge
 //	error, register, init/error    1 MiB           413
 //	subscription                   1 MiB           413
 //	chunk-size line, trailers      4 KiB, 16 KiB   400, connection closed

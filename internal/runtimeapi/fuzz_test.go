@@ -3,6 +3,7 @@ package runtimeapi
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -59,6 +60,55 @@ func FuzzHead(f *testing.F) {
 		if err == nil && bodyErr == nil && !bytes.Equal(want, b.Bytes()) {
 			t.Errorf("body %q, net/http has %q", b.Bytes(), want)
 		}
+	})
+}
+
+// FuzzStream reads a body by pieces and compares with reading it whole.
+func FuzzStream(f *testing.F) {
+	for _, s := range []string{
+		"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nLambda-Runtime-Function-Error-Type: A.B\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n",
+		"1\na\n1\nb\n0\n\n",
+		"1\r\na\r\n00\r\n\r\n",
+		"5\r\nab",
+		"1\r\nab",
+		"fffffff\r\n",
+	} {
+		for _, step := range []int{1, 7, 4096} {
+			f.Add([]byte(s), step, 16)
+		}
+	}
+	f.Fuzz(func(t *testing.T, p []byte, step, size int) {
+		read := func() (bodyReader, *input) {
+			in := new(input)
+			in.init(&memory{left: p, step: step})
+			return newBodyReader(in, &head{chunked: true}), in
+		}
+		whole, _ := read()
+		want, wantErr := whole.readInto(new(Buffers).get(0), 1<<20)
+		if errors.Is(wantErr, errBodyTooLarge) {
+			return
+		}
+		body, in := read()
+		in.widen(streamPiece)
+		var got []byte
+		var err error
+		for piece := make([]byte, min(max(size, 1), streamPiece)); err == nil && !body.ended; {
+			var n int
+			if n, err = body.readSome(piece); n == 0 && err == nil && !body.ended {
+				t.Fatal("nothing was read, and it is no error")
+			}
+			got = append(got, piece[:n]...)
+		}
+		if ended := err == nil; ended != (wantErr == nil) {
+			t.Errorf("by pieces: %v, whole: %v", err, wantErr)
+		}
+		if !bytes.HasPrefix(got, want.Bytes()) || wantErr == nil && len(got) > len(want.Bytes()) { // half a chunk is received
+			t.Errorf("by pieces %q, whole %q", got, want.Bytes())
+		}
+		if body.trailers != whole.trailers {
+			t.Errorf("trailers %+v, %+v", body.trailers, whole.trailers)
+		}
+		body.trailers.decode()
 	})
 }
 

@@ -2,9 +2,12 @@ package runtimeapi
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
+	"strings"
+	"unicode/utf8"
 )
 
 // Faults of a body. Any other error means that the connection broke, which is
@@ -20,6 +23,7 @@ type input struct {
 	conn   net.Conn
 	buf    []byte // inline, or grown for a large head
 	r, w   int    // buf[r:w] is read from the connection and not consumed
+	wide   bool   // compact leaves the size of buf alone
 	inline [inlineBytes]byte
 }
 
@@ -45,7 +49,7 @@ func (in *input) fill() error {
 // buffer as soon as they fit.
 func (in *input) compact() {
 	to := in.buf
-	if len(to) > inlineBytes && in.w-in.r <= inlineBytes {
+	if !in.wide && len(to) > inlineBytes && in.w-in.r <= inlineBytes {
 		to = in.inline[:]
 	}
 	in.w = copy(to, in.buf[in.r:in.w])
@@ -108,6 +112,47 @@ func (in *input) readFull(p []byte) error {
 	}
 	_, err := io.ReadFull(in.conn, p[n:])
 	return err
+}
+
+// held is how many bytes are in the buffer.
+func (in *input) held() int { return in.w - in.r }
+
+// widen takes a larger buffer, so that one read brings many small chunks;
+// after narrow, compact goes back.
+func (in *input) widen(size int) {
+	in.wide = true
+	if len(in.buf) >= size {
+		return
+	}
+	wide := make([]byte, size)
+	in.w = copy(wide, in.buf[in.r:in.w])
+	in.buf, in.r = wide, 0
+}
+
+func (in *input) narrow() { in.wide = false }
+
+// read reads once, from the buffer if there is anything in it. Small reads go
+// by way of the buffer.
+func (in *input) read(p []byte) (int, error) {
+	if in.held() == 0 {
+		if len(p) >= len(in.buf) {
+			return in.conn.Read(p)
+		}
+		in.r, in.w = 0, 0
+		if err := in.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, in.buf[in.r:in.w])
+	in.r += n
+	return n, nil
+}
+
+// holdsChunkHead says that the whole line before a chunk which is not the last
+// one is in the buffer, after the line end of the chunk before.
+func (in *input) holdsChunkHead() bool {
+	_, line, ok := bytes.Cut(in.buf[in.r:in.w], []byte{'\n'})
+	return ok && bytes.IndexByte(line, '\n') > 0 && line[0] != '0'
 }
 
 // discard consumes n bytes without keeping them.
@@ -194,26 +239,55 @@ func (in *input) readChunkSize(first bool) (int64, error) {
 	return n, nil
 }
 
-// readTrailers consumes the trailers and returns the value of
-// Lambda-Runtime-Function-Error-Type, if it is among them.
-func (in *input) readTrailers() (errorType string, err error) {
+// trailers are those of a stream that failed midway, as sent.
+type trailers struct{ errorType, errorBody string }
+
+// readTrailers consumes the trailers and returns those that matter here; the
+// first of several equal ones counts.
+func (in *input) readTrailers() (t trailers, err error) {
 	for total := 0; ; {
 		line, err := in.readLine(maxTrailerBytes)
 		if err != nil {
-			return "", err
+			return trailers{}, err
 		}
 		if len(line) == 0 {
-			return errorType, nil
+			return t, nil
 		}
 		if total += len(line); total > maxTrailerBytes {
-			return "", errBadChunk
+			return trailers{}, errBadChunk
 		}
 		name, value, ok := bytes.Cut(line, []byte{':'})
 		if !ok || !isToken(name) {
-			return "", errBadChunk
+			return trailers{}, errBadChunk
 		}
-		if errorType == "" && equalFold(name, "lambda-runtime-function-error-type") {
-			errorType = string(bytes.Trim(value, " \t"))
+		value = bytes.Trim(value, " \t")
+		switch {
+		case t.errorType == "" && equalFold(name, "lambda-runtime-function-error-type"):
+			t.errorType = string(value)
+		case t.errorBody == "" && equalFold(name, "lambda-runtime-function-error-body"):
+			t.errorBody = string(value)
 		}
 	}
+}
+
+// maxErrorType bounds the type of an error that a trailer tells.
+const maxErrorType = 256
+
+// decode returns what the trailers tell: a type of any text, on one line, and
+// the error document. A body that is not base64 is taken as it is.
+func (t trailers) decode() (errorType, errorBody string) {
+	errorType = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, t.errorType[:min(len(t.errorType), maxErrorType)])
+	errorBody = t.errorBody
+	if p, err := base64.StdEncoding.DecodeString(errorBody); err == nil {
+		errorBody = string(p)
+	}
+	if errorType == "" && errorBody != "" {
+		errorType = "Runtime.Unknown"
+	}
+	return errorType, errorBody
 }

@@ -83,59 +83,6 @@ func (c *conn) call(ext string, event func(lifecycle.Call) lifecycle.Event) bool
 	return c.await(call)
 }
 
-// serveResponse hands over the head, and the body only if the machine accepts
-// it: a runtime in the wrong state must not make firn hold 6 MB.
-func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
-	mode := string(c.head.responseMode)
-	contentType := string(c.head.contentType)
-	length := c.head.length
-	call := c.begin("")
-	c.accepts = false
-	c.server.cfg.Handler.Handle(lifecycle.RuntimeResponse{
-		Call: call, RequestID: string(id), Streaming: mode == "streaming", BadMode: mode != "" && mode != "streaming",
-	}, call, nil)
-	if !c.accepts {
-		return c.await(call)
-	}
-	c.accepts = false
-	done := lifecycle.RuntimeResponseDone{Call: call}
-	if length > maxResponseBytes {
-		length = 0 // refused before a byte is read
-	}
-	b := c.server.cfg.Buffers.get(int(length))
-	b, err := c.readBody(body, b, maxResponseBytes)
-	b.ContentType = contentType
-	done.Bytes = int64(len(b.data))
-	if body.errorType != "" {
-		done.ErrorType = sanitiseErrorType(body.errorType)
-	}
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		done.Fault = lifecycle.ResponseTooLarge
-	case err != nil:
-		done.Fault = lifecycle.ResponseTruncated
-		c.broken = true
-		c.closeAfterReply()
-	}
-	if _, answered := c.answered(call); answered {
-		b.Release() // dropped meanwhile: the machine has done with it
-		return false
-	}
-	c.server.cfg.Handler.Handle(done, call, b)
-	return c.await(call)
-}
-
-// readBody reads a whole body, after telling a waiting client to send it.
-func (c *conn) readBody(body *bodyReader, b *Body, limit int64) (*Body, error) {
-	if c.head.expect && !body.ended {
-		c.head.expect = false
-		c.mu.Lock()
-		c.writeLocked([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
-		c.mu.Unlock()
-	}
-	return body.readInto(b, limit)
-}
-
 // readSmallBody reads the body of an error or a registration. It answers what
 // is too large; then, and when the peer is gone, ok is false and alive says
 // whether the connection goes on.
@@ -147,7 +94,8 @@ func (c *conn) readSmallBody(body *bodyReader) (p []byte, ok, alive bool) {
 	if c.head.chunked || c.head.length > largeBytes {
 		c.takeBig()
 	}
-	b, err := c.readBody(body, c.server.cfg.Buffers.get(int(c.head.length)), maxErrorBytes)
+	c.sendContinue(body)
+	b, err := body.readInto(c.server.cfg.Buffers.get(int(c.head.length)), maxErrorBytes)
 	defer func() { b.Release() }()
 	switch {
 	case errors.Is(err, errBodyTooLarge):

@@ -19,7 +19,8 @@ import (
 // goroutine.
 type Handler interface {
 	// Handle takes one event. call is the request behind it. body is not nil
-	// with RuntimeResponseDone only, and is the handler's to release.
+	// with RuntimeResponseDone of a response that was not streamed only, and is
+	// the handler's to release.
 	Handle(ev lifecycle.Event, call lifecycle.Call, body *Body)
 }
 

@@ -26,6 +26,8 @@ type script struct {
 	bodies []string
 	parked chan lifecycle.Call // next calls, left without a reply
 	gone   chan lifecycle.Call
+
+	receiver Receiver // takes streams; nil buffers them. Set before the first request
 }
 
 func (h *script) Handle(ev lifecycle.Event, call lifecycle.Call, body *Body) {
@@ -41,9 +43,14 @@ func (h *script) Handle(ev lifecycle.Event, call lifecycle.Call, body *Body) {
 		h.parked <- call
 	case lifecycle.Gone:
 		h.gone <- ev.Call
+	case lifecycle.RuntimeResponseBegun: // wants no reply
 	case lifecycle.RuntimeResponse:
 		if ev.RequestID == "bad" {
 			h.server.Reply(lifecycle.Refuse{Call: call, Status: 400, ErrorType: "InvalidRequestID", Message: "Invalid request ID"}, nil)
+			return
+		}
+		if h.receiver != nil && ev.Streaming {
+			h.server.AcceptStream(call, h.receiver)
 			return
 		}
 		h.server.Reply(lifecycle.AcceptBody{Call: call}, nil)
@@ -81,6 +88,9 @@ func (h *script) seen() []lifecycle.Event {
 			ev.Call, ev.NewID = 0, ""
 			events[i] = ev
 		case lifecycle.RuntimeResponse:
+			ev.Call = 0
+			events[i] = ev
+		case lifecycle.RuntimeResponseBegun:
 			ev.Call = 0
 			events[i] = ev
 		case lifecycle.RuntimeResponseDone:

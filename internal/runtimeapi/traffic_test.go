@@ -80,7 +80,7 @@ func TestTrailerOfAStream(t *testing.T) {
 	r.send("POST /2018-06-01/runtime/invocation/i/response HTTP/1.1\r\nHost: x\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n" +
 		"Trailer: Lambda-Runtime-Function-Error-Type\r\n\r\n1\r\na\r\n0\r\nlambda-runtime-function-error-type: Runtime.Stream\r\nLambda-Runtime-Function-Error-Body: e30=\r\n\r\n")
 	seen := r.seen()
-	want := lifecycle.RuntimeResponseDone{Bytes: 1, ErrorType: "Runtime.Stream"}
+	want := lifecycle.RuntimeResponseDone{Bytes: 1, ErrorType: "Runtime.Stream", ErrorBody: "{}"}
 	if len(seen) != 2 || seen[1] != lifecycle.Event(want) {
 		t.Errorf("events: %+v", seen)
 	}
