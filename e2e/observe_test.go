@@ -353,6 +353,16 @@ func TestTelemetryFlood(t *testing.T) {
 			t.Errorf("%s: firn grew by %d KB", mode, grown)
 		}
 	}
+	// The slow one is told, in its own stream, how much it has missed.
+	if _, err := n.client.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: aws.String("flood-slow")}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a report of what was dropped", func() (bool, any) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, program("firn"), "logs", "flood-slow", "--filter", "droppedRecords", "--data", n.data).CombinedOutput()
+		return err == nil && bytes.Contains(out, []byte(`"reason":"Consumer seems to have fallen behind`)), tail(string(out), 500)
+	})
 }
 
 // residentKB is a process's resident memory.
