@@ -28,8 +28,14 @@ type backend struct {
 	// handler answers an event in a box. It must return when gone is closed.
 	handler func(b *box, event string, gone <-chan struct{}) string
 
+	// broken says, if it is not nil, in which boxes programs end at once.
+	broken func(number int) bool
+	// pipes connects programs by pipes in memory, for virtual time.
+	pipes bool
+
 	mu     sync.Mutex
 	count  int
+	boxes  []*box
 	refuse error // of Create
 }
 
@@ -42,12 +48,47 @@ func (b *backend) Create(_ context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 	if b.refuse != nil {
 		return nil, b.refuse
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	listener := net.Listener(&pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})})
+	if !b.pipes {
+		var err error
+		if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
 	}
 	b.count++
-	return &box{backend: b, number: b.count, spec: spec, listener: listener, events: make(chan sandbox.Event)}, nil
+	made := &box{backend: b, number: b.count, spec: spec, listener: listener, events: make(chan sandbox.Event)}
+	b.boxes = append(b.boxes, made)
+	return made, nil
+}
+
+// pipeListener is a listener in memory.
+type pipeListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9001} }
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+		return ours, nil
+	case <-l.closed:
+	case <-ctx.Done():
+	}
+	return nil, net.ErrClosed
 }
 
 // box is one sandbox.
@@ -113,15 +154,31 @@ func (b *box) Start(_ context.Context, cmd sandbox.Command) (sandbox.Process, er
 	b.procs = append(b.procs, p)
 	go func() {
 		defer close(p.done)
+		if b.backend.broken != nil && b.backend.broken(b.number) {
+			p.exit = sandbox.Exit{Code: 1, At: time.Now()}
+			return
+		}
 		b.run(ctx)
 		p.exit = sandbox.Exit{Signal: syscall.SIGKILL, At: time.Now()}
 	}()
 	return p, nil
 }
 
+// crash ends the programs of a box.
+func (b *box) crash() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.procs {
+		p.Signal(syscall.SIGKILL)
+	}
+}
+
 // run is a runtime.
 func (b *box) run(ctx context.Context) {
 	transport := &http.Transport{DisableCompression: true}
+	if l, ok := b.listener.(*pipeListener); ok {
+		transport.DialContext = l.dial
+	}
 	defer transport.CloseIdleConnections()
 	call := func(method, path, body string) (http.Header, string, error) {
 		req, err := http.NewRequestWithContext(ctx, method, "http://"+b.APIAddr()+"/2018-06-01/runtime/invocation/"+path, bytes.NewReader([]byte(body)))
@@ -203,7 +260,7 @@ func newRig(t *testing.T, edit func(*Config)) *rig {
 	r := &rig{t: t, backend: &backend{handler: echo}, roots: &roots{dir: t.TempDir()}, now: time.Unix(1_700_000_000, 0)}
 	cfg := Config{
 		Roots: r.roots, AccountConcurrency: 100, MaxEnvironments: 100,
-		IdleTimeout: time.Hour, Now: r.clock, RequestsPerSecond: -1,
+		IdleTimeout: time.Hour, Now: r.clock, RequestsPerSecond: -1, ScaleOut: -1,
 	}
 	cfg.Start = func(ctx context.Context, c environment.Config) (*environment.Environment, error) {
 		c.ID, c.Backend, c.FreezeGrace = "test", r.backend, -1
