@@ -85,8 +85,9 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	flt := fleet.New(fleet.Config{
 		Start: maker.start, Roots: images,
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
-		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now,
+		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now, Used: countUse(seen.metrics),
 	})
+	seen.aside.fleet.Store(flt)
 	undo.add("fleet", func() error {
 		ended, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		cancel() // only reached with invocations in flight when start-up failed
@@ -101,11 +102,15 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,
 		Effects: control.Effects{
 			FunctionURL: func(id string) string { return n.urls.URLFor(id) },
+			Limits:      limits{flt},
+			Recursion:   true,
 		},
 	})
 	invoker := invoke.New(invoke.Config{
 		Resolver: ctl, Fleet: flt, Now: cfg.Now,
-		Throttled: seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,
+		RecursionAllowed: func(v *firn.FunctionVersion) bool { return ctl.RecursionAllowed(v.Name) },
+		Looped:           countLoop(seen.metrics),
+		Throttled:        seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,
 	})
 	ctl.SetInvoker(invoker)
 	n.control = ctl

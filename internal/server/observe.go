@@ -31,6 +31,7 @@ type observatory struct {
 	ingest  *logs.Ingest
 	metrics *metrics.Store
 	traces  *trace.Store
+	aside   aside
 }
 
 // flushTime is how long spans may take to leave at the end.
@@ -49,7 +50,7 @@ func (s *Server) observe(dir *state.DataDir, undo *cleanup) (*observatory, error
 	undo.add("log store", o.lines.Close)
 	if o.metrics, err = metrics.New(metrics.Config{
 		Dir: filepath.Join(dir.Path(), "metrics"), Now: cfg.Now, Logger: cfg.Logger.With("component", "metrics"),
-		Region: cfg.Region, Account: cfg.Account,
+		Region: cfg.Region, Account: cfg.Account, Reserved: o.aside.reserved,
 	}); err != nil {
 		return nil, fmt.Errorf("open the metrics: %w", err)
 	}
