@@ -71,7 +71,7 @@ func buildRoot(m *initproto.Setup, fds []int) error {
 			return err
 		}
 		m.Mounts, sources = m.Mounts[1:], sources[1:]
-	} else if err := writeSkeleton(true); err != nil {
+	} else if err := writeSkeleton(""); err != nil {
 		return err
 	}
 	for _, l := range m.Links {
@@ -154,7 +154,7 @@ func overBase(image int) error {
 	if err := unix.Chdir("own"); err != nil {
 		return failed("enter a directory", err)
 	}
-	if err := writeSkeleton(false); err != nil {
+	if err := writeSkeleton("../image"); err != nil {
 		return err
 	}
 	if err := unix.Chdir(workshop); err != nil {

@@ -19,15 +19,17 @@ func deviceNodes() []initproto.Mount {
 }
 
 // writeSkeleton makes the directories and files that are the sandbox's own in
-// the current directory. An image brings its own users and name services;
-// without one (full) they are made here.
-func writeSkeleton(full bool) error {
-	for _, dir := range []string{
-		"dev", "etc", "mnt", "opt", "proc", "sys", "tmp", "var", "var/lang", "var/runtime", "var/task",
-	} {
+// the current directory. An image, which lies at the path image, brings its own
+// users and name services; without one ("") they are made here.
+func writeSkeleton(image string) error {
+	full := image == ""
+	for _, dir := range []string{"dev", "etc", "mnt", "proc", "sys", "tmp"} {
 		if err := unix.Mkdir(dir, 0o755); err != nil {
 			return failed("make "+dir, err)
 		}
+	}
+	if err := makePlaces(image); err != nil {
+		return err
 	}
 	files := [][2]string{
 		{"etc/hosts", "127.0.0.1 localhost sandbox sandbox.localdomain\n"},
@@ -54,6 +56,23 @@ func writeSkeleton(full bool) error {
 	for _, f := range files {
 		if err := writeFile(f[0], f[1]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// makePlaces makes the directories where a function's and a runtime's files
+// appear. Where the image has a directory the two become one; where it has a
+// link (/opt in /var, say) the link stays, and leads to the image's files.
+func makePlaces(image string) error {
+	for _, dir := range []string{"opt", "var", "var/lang", "var/runtime", "var/task"} {
+		var st unix.Stat_t
+		if image != "" && unix.Lstat(image+"/"+dir, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			continue
+		}
+		// Below a link that has stayed there is nothing to make.
+		if err := unix.Mkdir(dir, 0o755); err != nil && (image == "" || err != unix.ENOENT) {
+			return failed("make "+dir, err)
 		}
 	}
 	return nil

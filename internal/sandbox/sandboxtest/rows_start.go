@@ -37,6 +37,8 @@ func startRows() []row {
 		{"listener", "APIAddr leads from inside to Listener, for many connections at once", nil, listener},
 		{"paths", "Paths.Task and Paths.Opt hold the given directories, Paths.Tmp is writable and empty", nil, paths},
 		{"empty /opt", "without an OptDir Paths.Opt is an empty directory", nil, emptyOpt},
+		{"runtime directory", "Paths.Lang and Paths.Runtime hold a runtime's directories, read-only", nil, runtimeDirectory},
+		{"image", "with RootDir alone the image's own /var/task and /opt are seen, and the sandbox's /etc/hosts", nil, imageRoot},
 		{"start with a dead context", "Start with an ended context starts nothing and gives its error", nil, startCancelled},
 		{"many processes", "Start may be called concurrently", nil, concurrentStarts},
 	}
@@ -315,7 +317,7 @@ func paths(r *rig) {
 		r.Errorf("/tmp: %q", got)
 	}
 	if r.cfg.Isolated {
-		if got := b.Paths(); got != (sandbox.Paths{Task: "/var/task", Opt: "/opt", Tmp: "/tmp"}) {
+		if got := b.Paths(); got != (sandbox.Paths{Task: "/var/task", Opt: "/opt", Lang: "/var/lang", Runtime: "/var/runtime", Tmp: "/tmp"}) {
 			r.Errorf("%+v", got)
 		}
 		if got := b.APIAddr(); got != "127.0.0.1:9001" {
