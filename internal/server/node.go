@@ -24,6 +24,7 @@ import (
 	"github.com/firn-run/firn/internal/keyring"
 	"github.com/firn-run/firn/internal/logs"
 	"github.com/firn-run/firn/internal/runtimeapi"
+	"github.com/firn-run/firn/internal/runtimes"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/state"
 	"github.com/firn-run/firn/internal/telemetry"
@@ -71,6 +72,11 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		return nil, err
 	}
 	undo.add("images", images.Close)
+	managed, err := runtimes.Open(RuntimesDir(dir.Path()), "firn runtime build NAME --data "+dir.Path())
+	if err != nil {
+		return nil, err
+	}
+	undo.add("runtimes", managed.Close)
 	backend, err := s.openBackend(ctx)
 	if err != nil {
 		return nil, err
@@ -83,7 +89,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	}
 	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers), sink: seen.sink, segments: seen.traces.Segments}
 	flt := fleet.New(fleet.Config{
-		Start: maker.start, Roots: images,
+		Start: maker.start, Roots: images, Runtimes: managed,
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
 		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now, Used: countUse(seen.metrics),
 	})
@@ -126,6 +132,9 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	n.handler = s.routes(n, seen, keys)
 	return n, nil
 }
+
+// RuntimesDir is where a data directory has its managed runtimes.
+func RuntimesDir(dataDir string) string { return filepath.Join(dataDir, "runtimes") }
 
 // routes is what the listener serves: function URLs, the APIs of AWS, and
 // firn's own.
