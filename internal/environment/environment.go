@@ -103,9 +103,10 @@ type Config struct {
 
 	// WrapDial and RefuseSubscriptions put faults between an environment and
 	// its subscribers, for the test bench of extensions. WrapDial (nil leaves
-	// things as they are) replaces the way to their listeners. With
-	// RefuseSubscriptions every subscription is answered as one that comes
-	// too late.
+	// things as they are) is called once, before any process starts, with the
+	// way to the ports that processes inside listen at, and replaces the one
+	// to the subscribers' listeners. With RefuseSubscriptions every
+	// subscription is answered as one that comes too late.
 	WrapDial            func(next telemetryapi.Dialer) telemetryapi.Dialer
 	RefuseSubscriptions bool
 }
@@ -123,6 +124,9 @@ type Invocation struct {
 	Payload []byte
 	// LogTail asks for Outcome.LogTail.
 	LogTail bool
+	// Stream takes the response of a runtime that streams; nil has it
+	// buffered. Other answers are in the Outcome in either case.
+	Stream StreamSink
 }
 
 // Outcome is what the caller of an invocation gets.
@@ -130,6 +134,9 @@ type Outcome struct {
 	// Payload is the function's response or the error as JSON. It is valid
 	// until Release.
 	Payload []byte
+	// Streamed says that a response went to Invocation.Stream, or a part of
+	// it. Payload is empty then, or the error that ended it.
+	Streamed bool
 	// FunctionError is "Unhandled" when the function or its environment
 	// failed, else "".
 	FunctionError string

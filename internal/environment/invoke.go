@@ -28,6 +28,7 @@ type flight struct {
 	inv    *Invocation
 	event  runtimeapi.Event
 	answer chan *Outcome // gets the one outcome; has room for it
+	relay  *relay        // of an invocation that asked for one, else nil
 	// delivering is the call whose reply Invoke's goroutine is writing.
 	delivering atomic.Uint64
 
@@ -49,6 +50,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *Invocation) (*Outcome, er
 		event:  runtimeapi.Event{Payload: inv.Payload, ClientContext: inv.ClientContext, CognitoIdentity: inv.CognitoIdentity},
 		answer: make(chan *Outcome, 1),
 	}
+	if inv.Stream != nil {
+		f.relay = newRelay()
+	}
 	s := step{invoker: true}
 	if err := e.begin(f, &s); err != nil {
 		return nil, err
@@ -58,6 +62,9 @@ func (e *Environment) Invoke(ctx context.Context, inv *Invocation) (*Outcome, er
 	}
 	e.conclude(&s)
 	f.delivering.Store(0)
+	if f.relay != nil {
+		return e.pump(ctx, f)
+	}
 	select {
 	case out := <-f.answer:
 		return out, nil
@@ -77,7 +84,7 @@ func (e *Environment) begin(f *flight, s *step) error {
 	}
 	e.flight, e.claimed = f, false
 	e.stepLocked(s, lifecycle.Invoke{Invocation: lifecycle.Invocation{
-		RequestID: f.inv.RequestID, ARN: f.inv.ARN, TraceID: f.inv.TraceID,
+		RequestID: f.inv.RequestID, ARN: f.inv.ARN, TraceID: f.inv.TraceID, Stream: f.relay != nil,
 	}})
 	return nil
 }
@@ -130,6 +137,9 @@ func (e *Environment) answerLocked(s *step, a lifecycle.Answer) {
 			}
 		}
 	}
+	if f.relay != nil {
+		closeLocked(f.relay.over)
+	}
 	if !f.inv.LogTail {
 		e.giveLocked(f, out)
 		return
@@ -146,6 +156,9 @@ func (e *Environment) answerLocked(s *step, a lifecycle.Answer) {
 // giveLocked ends the caller's wait.
 func (e *Environment) giveLocked(f *flight, out *Outcome) {
 	f.answered = true
+	if f.relay != nil {
+		closeLocked(f.relay.over)
+	}
 	if call := f.delivering.Load(); call != 0 {
 		// The answer has come before the event was written to its end: by
 		// another connection. The writer must not be left to a runtime that

@@ -173,6 +173,12 @@ func obey(c *client, id string, counter int, cmd *command, event []byte, header 
 	case "chunked":
 		c.streamed(invocation+"/response", cmd.Code)
 		return
+	case "overtake stream":
+		overtakeStream(c, id)
+		return
+	case "stream":
+		c.streamOrder(invocation+"/response", cmd)
+		return
 	case "truncated":
 		truncated(id)
 		select {}

@@ -15,8 +15,14 @@ func (e *Environment) emitLocked(rec lifecycle.Record) {
 		requestID, tail = f.inv.RequestID, f.inv.LogTail
 	}
 	switch r := rec.(type) {
-	case lifecycle.InitRuntimeDone, lifecycle.RuntimeDone:
+	case lifecycle.InitRuntimeDone:
 		e.drainLocked()
+	case lifecycle.RuntimeDone:
+		e.drainLocked()
+		if f != nil && f.relay != nil && r.Metrics != nil && r.Metrics.ProducedBytes == 0 {
+			// A stream that was not ended by its runtime.
+			r.Metrics.ProducedBytes = f.relay.produced.Load()
+		}
 	case lifecycle.Report:
 		e.drainLocked()
 		r.Metrics.MaxMemoryUsedMB = e.peakMemoryLocked()

@@ -11,6 +11,7 @@ type apiHandler struct{ env *Environment }
 
 func (h apiHandler) Handle(ev lifecycle.Event, call lifecycle.Call, body *runtimeapi.Body) {
 	e := h.env
+	e.awaitExit(ev)
 	e.mu.Lock()
 	s := step{own: call, body: body}
 	e.stepLocked(&s, ev)
@@ -38,6 +39,9 @@ type step struct {
 	event   *runtimeapi.Event   // goes with DeliverInvoke
 
 	subscription *subscription // of Subscribe
+
+	relay    *relay         // takes the body of the response accepted
+	accepted lifecycle.Call // goes with relay
 }
 
 func (e *Environment) stepLocked(s *step, ev lifecycle.Event) {
@@ -101,6 +105,12 @@ func (e *Environment) doLocked(s *step, action lifecycle.Action) {
 		e.deliverLocked(s, a)
 	case lifecycle.AcceptSubscription:
 		e.subscribeLocked(s, a)
+	case lifecycle.AcceptBody:
+		if a.Stream {
+			e.acceptStreamLocked(s, a)
+			return
+		}
+		e.writeLocked(s, a)
 	case lifecycle.Refuse:
 		e.noteLocked(lifecycle.PhaseRefused, a.ErrorType+": "+a.Message)
 		e.writeLocked(s, a)
@@ -170,6 +180,9 @@ func (e *Environment) conclude(s *step) {
 	}
 	if last != nil {
 		e.api.Reply(last, s.event)
+	}
+	if s.relay != nil {
+		e.api.AcceptStream(s.accepted, s.relay)
 	}
 	if sub := s.subscription; sub != nil {
 		e.api.ReplyJSON(sub.call, sub.answer.Status, sub.answer.Body)
