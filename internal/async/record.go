@@ -184,12 +184,12 @@ func (e *Engine) sendDeadLetter(ctx context.Context, target string, j *job, o ou
 	case text == "":
 		text = "The event was not processed within its maximum age."
 	}
-	attributes := []deliver.Attribute{{"RequestID", "String", j.RequestID}}
+	attributes := []deliver.Attribute{{Name: "RequestID", Type: "String", Value: j.RequestID}}
 	if code != 0 {
-		attributes = append(attributes, deliver.Attribute{"ErrorCode", "Number", fmt.Sprint(code)})
+		attributes = append(attributes, deliver.Attribute{Name: "ErrorCode", Type: "Number", Value: fmt.Sprint(code)})
 	}
 	if text = cut(strings.ToValidUTF8(text, "\uFFFD"), maxErrorMessage); text != "" { // empty values are refused
-		attributes = append(attributes, deliver.Attribute{"ErrorMessage", "String", text})
+		attributes = append(attributes, deliver.Attribute{Name: "ErrorMessage", Type: "String", Value: text})
 	}
 	return e.send(ctx, to, j, deliver.Message{Body: body, Attributes: attributes, Time: e.cfg.Now()})
 }
