@@ -44,6 +44,7 @@ func layers() map[string]int {
 
 		"internal/server":  4,
 		"internal/proving": 5,
+		"internal/dev":     5,
 		"cmd/firn":         5,
 		"cmd/firn-init":    2,
 		"bench":            5,
@@ -67,6 +68,7 @@ func siblings() [][2]string {
 		{"internal/async", "internal/invoke"},
 		{"cmd/firn", "internal/server"},
 		{"cmd/firn", "internal/proving"},
+		{"cmd/firn", "internal/dev"},
 	}
 }
 
@@ -128,8 +130,8 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"modernc.org/sqlite": {"internal/state"},
 		"database/sql":       {"internal/state"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "internal/proving", "bench", "examples"},
-		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "internal/proving", "bench", "examples"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda":         {"internal/control", "internal/awswire", "internal/proving", "internal/dev", "bench", "examples"},
+		"github.com/aws/aws-sdk-go-v2/service/lambda/types":   {"internal/control", "internal/awswire", "internal/proving", "internal/dev", "bench", "examples"},
 		"github.com/aws/aws-sdk-go-v2/service/lambda/schemas": {"internal/awswire"},
 		"github.com/aws/smithy-go":                            {"internal/awswire", "internal/control"},
 		"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs": {"internal/logs", "internal/awswire", "cmd/firn"},
@@ -137,7 +139,7 @@ func owners() map[string][]string {
 		"github.com/aws/aws-sdk-go-v2/service/ecr":            {"internal/registry", "internal/awswire"},
 		"github.com/google/go-containerregistry":              {"internal/image", "internal/registry"},
 		"github.com/klauspost/compress":                       {"internal/image"},
-		"github.com/fsnotify/fsnotify":                        {"cmd/firn"},
+		"github.com/fsnotify/fsnotify":                        {"internal/dev"},
 		"github.com/prometheus":                               {"internal/telemetry"},
 		"go.opentelemetry.io":                                 {"internal/telemetry"},
 		"golang.org/x/sys":                                    {"internal/sandbox", "cmd/firn-init"},
