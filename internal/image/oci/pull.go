@@ -2,6 +2,8 @@ package oci
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -75,19 +77,50 @@ func (s *Store) Pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 	return img, nil
 }
 
+// Resolve finds out which image a reference means now, as Pull does, without
+// its layers: Pull of its Reference at its digest brings those.
+func (s *Store) Resolve(ctx context.Context, ref string, o PullOptions) (*Image, error) {
+	if o.Platform == "" {
+		o.Platform = HostPlatform()
+	}
+	p, err := s.newPuller(ref, o)
+	if err == nil {
+		err = p.resolve(ctx, o.Platform)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resolve %.300s: %w", ref, err)
+	}
+	return p.image, nil
+}
+
 func (s *Store) pull(ctx context.Context, ref string, o PullOptions) (*Image, error) {
 	p, err := s.newPuller(ref, o)
 	if err != nil {
 		return nil, err
 	}
+	if err := p.resolve(ctx, o.Platform); err != nil {
+		return nil, err
+	}
+	if err := p.layers(ctx, p.parsed.image.Layers); err != nil {
+		return nil, err
+	}
+	// The manifest last: what has it, has the rest.
+	if _, err := s.putSmall(ctx, p.raw); err != nil {
+		return nil, err
+	}
+	return p.image, nil
+}
+
+// resolve fetches the manifest, through indexes, and the configuration.
+func (p *puller) resolve(ctx context.Context, platform string) error {
 	raw, err := p.manifest(ctx, p.ref)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m, err := parseManifest(raw)
 	for depth := 0; err == nil && m.index != nil; depth++ {
 		var child v1.Descriptor
-		if child, err = choose(m.index, o.Platform, depth); err != nil {
+		if child, err = choose(m.index, platform, depth); err != nil {
 			break
 		}
 		if raw, err = p.manifest(ctx, p.ref.Context().Digest(child.Digest.String())); err != nil {
@@ -96,26 +129,20 @@ func (s *Store) pull(ctx context.Context, ref string, o PullOptions) (*Image, er
 		m, err = parseManifest(raw)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config, err := p.small(ctx, m.image.Config)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	img, err := m.assemble(config, o.Platform)
+	img, err := m.assemble(config, platform)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := p.layers(ctx, m.image.Layers); err != nil {
-		return nil, err
-	}
-	// The manifest last: what has it, has the rest.
-	digest, err := s.putSmall(ctx, raw)
-	if err != nil {
-		return nil, err
-	}
-	img.Digest, img.Size = Prefixed(digest), img.Size+int64(len(raw))
-	return img, nil
+	sum := sha256.Sum256(raw)
+	img.Digest, img.Size = Prefixed(firn.Digest(hex.EncodeToString(sum[:]))), img.Size+int64(len(raw))
+	p.raw, p.parsed, p.image = raw, m, img
+	return nil
 }
 
 // putSmall stores what is in memory.
@@ -139,6 +166,11 @@ type puller struct {
 	store  *Store
 	ref    name.Reference
 	remote *remote.Puller
+
+	// What resolve has found.
+	raw    []byte
+	parsed *manifest
+	image  *Image
 
 	mu       sync.Mutex
 	progress Progress
