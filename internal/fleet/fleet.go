@@ -316,7 +316,7 @@ func (f *Fleet) own(do func()) bool {
 
 // ready is called by an environment that can take its next invocation.
 func (f *Fleet) ready(m *member, env *environment.Environment) {
-	did := f.push(m, m.provisioned && env.Cold())
+	did := f.push(m, env, m.provisioned && env.Cold())
 	if did.wasBusy {
 		f.release(m)
 	}
@@ -331,8 +331,8 @@ func (f *Fleet) ready(m *member, env *environment.Environment) {
 	}
 }
 
-func (f *Fleet) push(m *member, cold bool) pushed {
-	return m.pool.push(m, readiness{now: f.cfg.Now, maxAge: f.cfg.MaxAge, cold: cold})
+func (f *Fleet) push(m *member, env *environment.Environment, cold bool) pushed {
+	return m.pool.push(m, readiness{env: env, now: f.cfg.Now, maxAge: f.cfg.MaxAge, cold: cold})
 }
 
 // release ends what m holds for its invocation.

@@ -149,6 +149,7 @@ type pushed struct {
 
 // readiness is what push needs to know.
 type readiness struct {
+	env    *environment.Environment // which may be ready before it was named
 	now    func() time.Time
 	maxAge time.Duration
 	// cold says that the environment was reset: it has no process, and its
@@ -161,6 +162,9 @@ type readiness struct {
 func (p *pool) push(m *member, r readiness) (did pushed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if m.env == nil {
+		m.env = r.env
+	}
 	s := p.shelf(m)
 	did.wasBusy = s.finishLocked(m)
 	now := r.now() // read here, so that the stack is ordered

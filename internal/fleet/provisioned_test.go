@@ -1,9 +1,11 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/environment"
 )
 
 // status waits for a status of a resource.
@@ -333,8 +336,9 @@ func TestProvisioningPace(t *testing.T) {
 // longer and longer waits, and an order anew begins at once.
 func TestProvisioningFails(t *testing.T) {
 	virtual(t, func(c *Config) { c.ProvisionPerMinute = 600 }, func(t *testing.T, r *rig) {
-		broken := true
-		r.backend.broken = func(int) bool { return broken }
+		var broken atomic.Bool
+		broken.Store(true)
+		r.backend.broken = func(int) bool { return broken.Load() }
 		v := numbered(1)
 		count := func() int {
 			r.backend.mu.Lock()
@@ -356,7 +360,7 @@ func TestProvisioningFails(t *testing.T) {
 		if n := count() - tried; n < 4 || n > 8 {
 			t.Errorf("%d further attempts in ten minutes", n)
 		}
-		broken = false
+		broken.Store(false)
 		tried = count()
 		r.SetProvisioned(alias, []Share{{v, 3}})
 		time.Sleep(time.Second) // archtest:sleep virtual time
@@ -419,5 +423,36 @@ func TestResetWhileIdle(t *testing.T) {
 	p.mu.Unlock()
 	if got := r.must(v, `1`); got != "1" {
 		t.Errorf("environment %s answers", got)
+	}
+}
+
+// Environments may be ready, or have failed, before their maker returns.
+func TestReadyBeforeTheMakerReturns(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		var r *rig
+		var ready chan struct{}
+		r = newRig(t, func(c *Config) {
+			start := c.Start
+			c.Start = func(ctx context.Context, cfg environment.Config) (*environment.Environment, error) {
+				onReady := cfg.OnReady
+				cfg.OnReady = func(e *environment.Environment, failed bool) {
+					onReady(e, failed)
+					ready <- struct{}{}
+				}
+				env, err := start(ctx, cfg)
+				<-ready
+				return env, err
+			}
+		})
+		ready = make(chan struct{}, 100)
+		r.backend.broken = func(int) bool { return broken }
+		r.SetProvisioned(alias, []Share{{numbered(1), 1}})
+		if broken {
+			r.status(alias, Failed)
+			r.left(0)
+		} else {
+			r.status(alias, Ready)
+			r.must(numbered(1), `1`)
+		}
 	}
 }

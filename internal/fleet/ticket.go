@@ -59,7 +59,7 @@ func (t *ticket) takeProvisioned(ctx context.Context, p *pool) (*member, error) 
 	t.release() // of an attempt on demand
 	t.fn = fn
 	if err := t.admit(); err != nil {
-		if t.fleet.push(m, false).end {
+		if t.fleet.push(m, m.env, false).end {
 			t.fleet.shutdown(m)
 		}
 		return nil, err
