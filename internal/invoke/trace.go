@@ -61,7 +61,9 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	var chain lineage
 	chain.parse(h.lineage)
 	entered = chain.enter(function)
-	if header != "" && !active {
+	// A front that only began the trace leaves the rest to be said here.
+	begun := h.root != "" && h.parent == "" && h.sampled == ""
+	if header != "" && !active && !begun {
 		return chain.replace(header), traceHeader{}, entered
 	}
 	sampled := h.sampled

@@ -28,6 +28,7 @@ func TestTraceHeader(t *testing.T) {
 	}{
 		{"none", "", false, `Root=1-6721a3b4-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0`, ""},
 		{"none, active: the first of the second", "", true, `Root=1-6721a3b4-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=1`, ""},
+		{"begun by a front", "Root=" + root, false, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=0", ""},
 		{"passed through", "Root=" + root + ";Parent=53995c3f42cd8ad8;Sampled=1", false, "Root=" + root + ";Parent=53995c3f42cd8ad8;Sampled=1", ""},
 		{"odd, passed through", "Self=1;Custom=x", false, "Self=1;Custom=x", ""},
 		{"sampled", "Root=" + root + ";Parent=53995c3f42cd8ad8;Sampled=1", true, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=1", "53995c3f42cd8ad8"},
