@@ -29,6 +29,7 @@ func (c *Control) SetAcceptor(a Acceptor) { c.acceptor = a }
 func (c *Control) mountInvoke(mux *awswire.Mux) {
 	awswire.HandleRaw[lambda.InvokeInput](mux, c.serveInvoke)
 	awswire.HandleRaw[lambda.InvokeAsyncInput](mux, c.serveInvokeAsync)
+	awswire.HandleStream(mux, c.invokeWithResponseStream)
 }
 
 // serveInvokeAsync is the deprecated operation: Invoke with the invocation
