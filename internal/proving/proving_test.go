@@ -181,7 +181,8 @@ func TestJudge(t *testing.T) {
 		}, (*ground).judgeDelivery, counts{acknowledged: 2}, "7 records were dropped"},
 		{"dies of a refused subscription", func(l *life) { l.say(lifecycle.Extension{Name: "x", ErrorType: "Extension.Crash"}) }, (*ground).judgeLate, counts{}, "x ended with Extension.Crash"},
 		{"asks for what there is not", func(l *life) {
-			l.say(lifecycle.Phase{Name: lifecycle.PhaseRefused, Detail: "Extension.InvalidEventType: X"}, lifecycle.Phase{Name: lifecycle.PhaseRefused, Detail: "Extension.InvalidEventType: X"})
+			l.say(lifecycle.Phase{Name: lifecycle.PhaseRefused, Detail: "Extension.InvalidEventType: X"}, lifecycle.Phase{Name: lifecycle.PhaseRefused, Detail: "Extension.InvalidEventType: X"},
+				lifecycle.Phase{Name: lifecycle.PhaseRefused, Detail: "InvalidStateTransition: State transition from Started to Ready failed for runtime"})
 		}, func(_ *ground, p *play) []Check { return refusals(p) }, counts{}, "Extension.InvalidEventType: X"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
