@@ -284,9 +284,14 @@ func (c *traceClient) timeline(ctx context.Context, id string) (*timeline.Timeli
 
 // get asks for a path below the endpoint and decodes the answer.
 func (c *traceClient) get(ctx context.Context, path string, into any) error {
+	return c.ask(ctx, http.MethodGet, path, into)
+}
+
+// ask sends a request without a body and decodes the answer.
+func (c *traceClient) ask(ctx context.Context, method, path string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, traceTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, nil)
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,9 @@ func newUp() *cobra.Command {
 	flags.StringVar(&f.cfg.MetricsListen, "metrics-listen", "", "address, HOST:PORT, that serves /metrics to everybody (default: the API's, to this host only)")
 	flags.StringVar(&f.cfg.OTLPEndpoint, "otlp-endpoint", os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "base URL of an OpenTelemetry collector (OTLP over HTTP) for the spans of sampled traces")
 	flags.StringVar(&f.otlpHeaders, "otlp-headers", os.Getenv("OTEL_EXPORTER_OTLP_HEADERS"), "headers for the collector, key=value,key=value")
+	flags.StringToStringVar(&f.cfg.Endpoints, "endpoint", defaultEndpoints(os.Getenv), "base URL of a service that receives destinations and dead letters, SERVICE=URL (sqs, sns, events, s3)")
+	flags.Float64Var(&f.cfg.AsyncPace, "async-pace", 1, "multiplies the pauses between attempts at asynchronous invocations")
+	_ = flags.MarkHidden("async-pace") // fails only when there is no such flag
 	flags.StringVar(&f.logFormat, "log-format", "text", "live view: text or json")
 	flags.BoolVar(&f.quiet, "quiet", false, "no live view")
 	return cmd
@@ -78,6 +81,9 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 	f.cfg.Auth = server.Auth(f.auth)
 	f.cfg.Network = sandbox.Network(f.network)
 	f.cfg.LogBytes, f.cfg.Version = f.logMB*firn.MiB, version
+	if err := checkEndpoints(f.cfg.Endpoints); err != nil {
+		return err
+	}
 	if f.cfg.OTLPHeaders, err = otlp.ParseHeaders(f.otlpHeaders); err != nil {
 		return fmt.Errorf("--otlp-headers: %w", err)
 	}
