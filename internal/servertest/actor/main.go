@@ -110,6 +110,9 @@ type order struct {
 	Ms      int    `json:"ms"`
 	Print   string `json:"print"`
 	AfterMs int    `json:"afterMs"` // work after the response
+	Size    int    `json:"size"`    // of a chunk of a stream
+	Type    string `json:"type"`    // content type of a stream
+	Prelude string `json:"prelude"` // comes before the chunks of a stream
 }
 
 func act(n int, header http.Header, event []byte) {
@@ -118,6 +121,11 @@ func act(n int, header http.Header, event []byte) {
 	json.Unmarshal(event, &o) // an event that is no order is echoed
 	if o.Print != "" {
 		fmt.Println(o.Print)
+	}
+	if o.Do == "stream" {
+		stream(id, o)
+		time.Sleep(time.Duration(o.AfterMs) * time.Millisecond) // archtest:sleep the function's work
+		return
 	}
 	result, failure := perform(n, id, header, event, o)
 	path := "/2018-06-01/runtime/invocation/" + id + "/response"
