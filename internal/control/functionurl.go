@@ -60,15 +60,6 @@ func newURLID() string {
 // urlTime is the form of the times of function URLs.
 func (c *Control) urlTime() string { return c.cfg.Now().UTC().Format("2006-01-02T15:04:05.000000Z") }
 
-// urlRef reads what an operation is about: a function or an alias.
-func (c *Control) urlRef(function, qualifier *string) (firn.FunctionRef, error) {
-	ref, err := c.reference(function, qualifier)
-	if err == nil && ref.Qualifier != "" && !aliasOnly(ref.Qualifier) {
-		err = firn.Faultf(firn.Validation, `1 validation error detected: Value '%s' at 'qualifier' failed to satisfy constraint: Member must satisfy regular expression pattern: ((?!^\d+$)^[0-9a-zA-Z-_]+$)`, ref.Qualifier)
-	}
-	return ref, err
-}
-
 func (c *Control) showURL(ref firn.FunctionRef, u *functionURL) *types.FunctionUrlConfig {
 	return &types.FunctionUrlConfig{
 		FunctionArn: ptr(c.arnOf(ref)), FunctionUrl: ptr(c.cfg.Effects.FunctionURL(u.ID)),
@@ -97,7 +88,7 @@ func noURL() error {
 }
 
 func (c *Control) createFunctionURLConfig(ctx context.Context, in *lambda.CreateFunctionUrlConfigInput) (*lambda.CreateFunctionUrlConfigOutput, error) {
-	ref, err := c.urlRef(in.FunctionName, in.Qualifier)
+	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +108,7 @@ func (c *Control) createFunctionURLConfig(ctx context.Context, in *lambda.Create
 }
 
 func (c *Control) updateFunctionURLConfig(ctx context.Context, in *lambda.UpdateFunctionUrlConfigInput) (*lambda.UpdateFunctionUrlConfigOutput, error) {
-	ref, err := c.urlRef(in.FunctionName, in.Qualifier)
+	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +131,7 @@ func (c *Control) updateFunctionURLConfig(ctx context.Context, in *lambda.Update
 }
 
 func (c *Control) getFunctionURLConfig(_ context.Context, in *lambda.GetFunctionUrlConfigInput) (*lambda.GetFunctionUrlConfigOutput, error) {
-	ref, err := c.urlRef(in.FunctionName, in.Qualifier)
+	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +171,7 @@ func (c *Control) listFunctionURLConfigs(_ context.Context, in *lambda.ListFunct
 }
 
 func (c *Control) deleteFunctionURLConfig(ctx context.Context, in *lambda.DeleteFunctionUrlConfigInput) (*lambda.DeleteFunctionUrlConfigOutput, error) {
-	ref, err := c.urlRef(in.FunctionName, in.Qualifier)
+	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
 	}

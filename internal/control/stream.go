@@ -20,7 +20,7 @@ const unhandledError = "Unhandled"
 // with how it ended as the last one. An error before the function ran is
 // answered as that of any operation.
 func (c *Control) invokeWithResponseStream(ctx context.Context, in *lambda.InvokeWithResponseStreamInput, events *awswire.EventStream) error {
-	req, err := c.invokeRequest(awswire.RequestFrom(ctx))
+	req, err := c.invokeRequest(awswire.RequestOf(ctx))
 	if err != nil {
 		return err
 	}
