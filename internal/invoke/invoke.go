@@ -75,6 +75,10 @@ type Config struct {
 	RecursionAllowed func(v *firn.FunctionVersion) bool
 	// Looped is told of every request that was refused as part of a loop.
 	Looped func(v *firn.FunctionVersion, invokedARN string)
+	// StreamBurst bytes of a streamed answer go out as fast as they come, and
+	// what follows at StreamRate bytes per second. 0 stands for Lambda's own
+	// values; a negative rate is no limit.
+	StreamBurst, StreamRate int64
 	// Received is told of every request that goes to an environment, and
 	// Finished when its caller was answered or gave up.
 	Received func(Received)
@@ -94,6 +98,12 @@ func New(cfg Config) *Invoker {
 	}
 	if cfg.Random == nil {
 		cfg.Random = func(b []byte) { rand.Read(b) } // never fails: it ends the program instead
+	}
+	if cfg.StreamBurst == 0 {
+		cfg.StreamBurst = firn.StreamBurstBytes
+	}
+	if cfg.StreamRate == 0 {
+		cfg.StreamRate = firn.StreamBytesPerSecond
 	}
 	i := &Invoker{cfg: cfg}
 	i.sampler.chance = func() uint64 {
@@ -118,6 +128,12 @@ func (i *Invoker) Check(req *Request) error {
 // and gets ctx's error; the function runs on, as it does on AWS. The caller
 // calls Response.Release when it is done with the payload.
 func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
+	return i.run(ctx, req, nil)
+}
+
+// run is Invoke; sink takes the response of a runtime that streams, unless it
+// is nil.
+func (i *Invoker) run(ctx context.Context, req *Request, sink *streamSink) (*Response, error) {
 	v, arn, err := i.admit(req)
 	if err != nil {
 		return nil, err
@@ -138,14 +154,22 @@ func (i *Invoker) Invoke(ctx context.Context, req *Request) (*Response, error) {
 	if i.cfg.Finished != nil {
 		defer i.cfg.Finished(req.RequestID)
 	}
-	out, err := i.cfg.Fleet.Invoke(ctx, v, &environment.Invocation{
+	inv := &environment.Invocation{
 		RequestID:     req.RequestID,
 		ARN:           arn,
 		TraceID:       trace,
 		ClientContext: req.ClientContext,
 		Payload:       payload,
 		LogTail:       req.LogTail,
-	})
+	}
+	if sink != nil {
+		sink.head.ExecutedVersion, sink.head.TraceHeader = v.Version, trace
+		inv.Stream = sink
+	}
+	out, err := i.cfg.Fleet.Invoke(ctx, v, inv)
+	if err != nil && sink != nil && sink.failed != nil {
+		return nil, sink.failed
+	}
 	if err != nil {
 		err = serviceFault(ctx, err)
 		if i.cfg.Throttled != nil && firn.KindOf(err) == firn.TooManyRequests {

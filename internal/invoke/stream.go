@@ -1,7 +1,9 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/firn-run/firn/internal/environment"
 )
@@ -57,39 +59,68 @@ type StreamResult struct {
 // w's); what became of the function is in the result. The caller calls
 // Release when it is done with the payload.
 func (i *Invoker) Stream(ctx context.Context, req *Request, w StreamWriter) (*StreamResult, error) {
-	out, err := i.Invoke(ctx, req)
+	sink := &streamSink{ctx: ctx, w: w, pace: i.pace()}
+	out, err := i.run(ctx, req, sink)
 	if err != nil {
 		return nil, err
 	}
-	r := &StreamResult{Outcome: out.Outcome, ExecutedVersion: out.ExecutedVersion, TraceHeader: out.TraceHeader}
-	if r.FunctionError != "" {
+	r := &StreamResult{Outcome: out.Outcome, Begun: sink.begun, ExecutedVersion: out.ExecutedVersion, TraceHeader: out.TraceHeader}
+	if r.Streamed || r.FunctionError != "" {
 		return r, nil
 	}
+	defer r.Release()
+	r.Payload = nil
+	if err := sink.whole(out.Payload, out.ContentType); err != nil {
+		return nil, err
+	}
 	r.Begun = true
-	return r, r.writeWhole(w)
+	return r, nil
 }
 
 // pieceBytes bounds what is handed to a StreamWriter at once.
 const pieceBytes = 64 << 10
 
-// writeWhole writes the answer of a runtime that does not stream.
-func (r *StreamResult) writeWhole(w StreamWriter) error {
-	head := StreamHead{ContentType: r.ContentType, ExecutedVersion: r.ExecutedVersion, TraceHeader: r.TraceHeader}
-	if head.ContentType == "" {
-		head.ContentType = "application/json"
+// streamSink writes the answer of one invocation to its caller, at the pace
+// that streams may have. It implements environment.StreamSink.
+type streamSink struct {
+	ctx    context.Context // the caller's
+	w      StreamWriter
+	pace   *pacer
+	head   StreamHead
+	begun  bool
+	failed error // of the writer, or ctx's
+}
+
+// Begin begins the answer of a runtime that streams.
+func (s *streamSink) Begin(contentType string) error {
+	s.head.Streaming = true
+	return s.begin(contentType, "application/octet-stream")
+}
+
+func (s *streamSink) begin(contentType, otherwise string) error {
+	s.begun = true
+	s.head.ContentType = cmp.Or(contentType, otherwise)
+	s.failed = s.w.Head(s.head)
+	return s.failed
+}
+
+// Write writes a piece when its time has come.
+func (s *streamSink) Write(p []byte) error {
+	if s.failed = s.pace.wait(s.ctx, len(p)); s.failed == nil {
+		s.failed = s.w.Write(p)
 	}
-	defer r.Release()
-	p := r.Payload
-	r.Payload = nil
-	if err := w.Head(head); err != nil {
+	return s.failed
+}
+
+// whole writes the answer of a runtime that does not stream.
+func (s *streamSink) whole(payload []byte, contentType string) error {
+	if err := s.begin(contentType, "application/json"); err != nil {
 		return err
 	}
-	for len(p) > 0 {
-		n := min(len(p), pieceBytes)
-		if err := w.Write(p[:n]); err != nil {
+	for p := range slices.Chunk(payload, pieceBytes) {
+		if err := s.Write(p); err != nil {
 			return err
 		}
-		p = p[n:]
 	}
 	return nil
 }
