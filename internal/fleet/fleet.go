@@ -2,13 +2,19 @@
 // belong to which version of a function, which are idle, and when one more is
 // made or one is let go.
 //
-// It gives the three promises of Lambda that concern more than one
-// environment: never two invocations in one environment, never one
-// environment for two versions, never more concurrent invocations than the
-// account allows. An idle environment that was used last is used first, so
+// It gives the promises of Lambda that concern more than one environment:
+// never two invocations in one environment, never one environment for two
+// versions, never more concurrent invocations than the account allows or the
+// function has reserved, never more requests a second than that concurrency is
+// good for, and no quicker growth than the scaling rate. Provisioned
+// environments are made in advance, used first, and replaced when they are
+// old or broken. An idle environment that was used last is used first, so
 // that the others can grow old and be reaped.
 //
 // The truth about an environment lives here, in memory, and nowhere else.
+// What is set (SetReserved, SetProvisioned) is not kept: whoever owns the
+// records sets it again at the start. DESIGN.md has the flow, the counts and
+// the lock order.
 package fleet
 
 import (
