@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/firn-run/firn/internal/require"
+)
+
+// reader is a page of another origin. It reads a stream as browsers do, with a
+// header that needs a preflight, and reports when each piece came.
+const reader = `<!DOCTYPE html><title>reader</title><script>
+(async () => {
+	const report = {pieces: [], bytes: 0, error: ""};
+	try {
+		const res = await fetch(%q, {headers: {"X-Test": "browser"}});
+		report.status = res.status;
+		report.kind = res.headers.get("content-type");
+		const body = res.body.getReader(), text = new TextDecoder();
+		for (;;) {
+			const {done, value} = await body.read();
+			if (done) break;
+			report.bytes += value.length;
+			if (report.pieces.length < 100) report.pieces.push({at: performance.now(), text: text.decode(value.slice(0, 40))});
+			report.last = performance.now();
+		}
+	} catch (e) { report.error = String(e); }
+	await fetch("/report", {method: "POST", body: JSON.stringify(report)});
+})();
+</script>`
+
+// report is what the page tells.
+type report struct {
+	Status int
+	Kind   string
+	Bytes  int
+	Error  string
+	Last   float64 // milliseconds
+	Pieces []struct {
+		At   float64
+		Text string
+	}
+}
+
+// watch lets a browser read a URL from a page of another origin.
+func watch(t *testing.T, origin *httptest.Server, told chan report, path string) report {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+		"--no-first-run", "--disable-background-networking", "--user-data-dir="+t.TempDir(), origin.URL+path)
+	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // it is killed: there is nothing to learn from how it ends
+	defer cmd.Process.Kill()
+	select {
+	case r := <-told:
+		return r
+	case <-time.After(4 * patience):
+		t.Fatal("the browser does not report")
+	}
+	panic("unreachable: Fatal ends the test")
+}
+
+// TestBrowser watches a stream in a real browser: across origins, by CORS and
+// its preflight, piece by piece as the function writes them.
+func TestBrowser(t *testing.T) {
+	_, err := exec.LookPath("chromium")
+	require.Feature(t, "chromium", err == nil, "install it, for example: apt-get install chromium")
+	n := start(t, options{})
+	n.web("web", "stream")
+
+	told := make(chan report, 1)
+	pages := map[string]string{}
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/report" {
+			var out report
+			if err := json.NewDecoder(r.Body).Decode(&out); err != nil {
+				t.Error(err)
+			}
+			told <- out
+			return
+		}
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, reader, pages[r.URL.Path])
+	}))
+	defer origin.Close()
+	url := n.functionURL(&lambda.CreateFunctionUrlConfigInput{
+		FunctionName: aws.String("web"), AuthType: types.FunctionUrlAuthTypeNone, InvokeMode: types.InvokeModeResponseStream,
+		Cors: &types.Cors{AllowOrigins: []string{origin.URL}, AllowMethods: []string{"GET"}, AllowHeaders: []string{"x-test"}},
+	})
+	n.permitAll("web")
+	pages["/pieces"], pages["/much"] = url+"stream?n=6&ms=250", url+"bytes?mb=16"
+
+	r := watch(t, origin, told, "/pieces")
+	if r.Error != "" || r.Status != 200 || r.Kind != "text/event-stream" || len(r.Pieces) != 6 {
+		t.Fatalf("%+v", r)
+	}
+	for i, p := range r.Pieces {
+		if p.Text != fmt.Sprintf("data: piece %d\n\n", i) || i > 0 && p.At-r.Pieces[i-1].At < 100 {
+			t.Errorf("piece %d: %+v", i, r.Pieces)
+		}
+	}
+	r = watch(t, origin, told, "/much")
+	if r.Error != "" || r.Bytes != 16<<20 || len(r.Pieces) < 16 {
+		t.Errorf("%d bytes in %d pieces, %s", r.Bytes, len(r.Pieces), r.Error)
+	}
+	t.Logf("16 MiB in %.0f ms after the first piece", r.Last-r.Pieces[0].At)
+}
