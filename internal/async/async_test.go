@@ -452,6 +452,6 @@ func waitFor(t *testing.T, done func() bool) {
 		if ctx.Err() != nil {
 			t.Fatal("it did not come to that")
 		}
-		time.Sleep(time.Millisecond) // there is nothing to wait on
+		time.Sleep(time.Millisecond) // archtest:sleep polls: what is written tells nobody
 	}
 }

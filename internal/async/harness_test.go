@@ -149,7 +149,7 @@ func (b *bench) accept(function, payload string) string {
 
 // sleep lets virtual time pass, and everything happen that is due in it.
 func (b *bench) sleep(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) // archtest:sleep virtual time
 	b.settle()
 }
 

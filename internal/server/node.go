@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/async"
 	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/blob"
 	"github.com/firn-run/firn/internal/control"
@@ -36,6 +37,7 @@ type node struct {
 	control *control.Control
 	logs    *logs.Service
 	fleet   *fleet.Fleet
+	async   *async.Engine
 	urls    *gateway.Gateway
 	handler http.Handler
 	metrics http.Handler // for scrapes
@@ -110,6 +112,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 			FunctionURL: func(id string) string { return n.urls.URLFor(id) },
 			Limits:      limits{flt},
 			Recursion:   true,
+			Async:       true,
 		},
 	})
 	invoker := invoke.New(invoke.Config{
@@ -119,16 +122,18 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		Throttled:        seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,
 	})
 	ctl.SetInvoker(invoker)
+	n.async = s.newAsync(store, ctl, invoker, roleSessions{keys, cfg.Now}, seen.metrics)
+	ctl.SetAcceptor(n.async)
 	n.control = ctl
 	if n.urls, err = s.serveURLs(ctl, invoker, s.wire("lambda", keys), seen.metrics); err != nil {
 		return nil, err
 	}
 	n.logs = logs.New(logs.Config{
-		Store: seen.lines, State: store, Functions: functions{ctl, invoker}, Published: seen.metrics.EMF, Logger: cfg.Logger.With("component", "logs"),
+		Store: seen.lines, State: store, Functions: functions{ctl, n.async}, Published: seen.metrics.EMF, Logger: cfg.Logger.With("component", "logs"),
 		Region: cfg.Region, Account: cfg.Account, Now: cfg.Now,
 	})
 	n.metrics = s.exposition(seen, n)
-	n.background = []func(context.Context) error{ctl.Run, n.logs.Run, seen.metrics.Run}
+	n.background = []func(context.Context) error{ctl.Run, n.async.Run, n.logs.Run, seen.metrics.Run}
 	n.handler = s.routes(n, seen, keys)
 	return n, nil
 }
@@ -151,6 +156,7 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 		serveTraces.ServeHTTP(w, r.HTTP)
 		return nil
 	})
+	events := s.serveAsync(n.async, keys)
 	scrapes := local(n.metrics)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := n.urls.Match(r); ok { // whatever the path is then
@@ -165,6 +171,8 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 			scrapes.ServeHTTP(w, r)
 		case path == trace.Path || strings.HasPrefix(path, trace.Path+"/"):
 			traces.ServeHTTP(w, r)
+		case path == async.Path || strings.HasPrefix(path, async.Path+"/"):
+			events.ServeHTTP(w, r)
 		default:
 			api.ServeHTTP(w, r)
 		}

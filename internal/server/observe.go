@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/async"
 	"github.com/firn-run/firn/internal/awswire"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/logs"
@@ -124,7 +125,7 @@ func local(next http.Handler) http.Handler {
 // functions is what subscription filters of log groups need of functions.
 type functions struct {
 	resolver invoke.Resolver
-	invoker  *invoke.Invoker
+	events   *async.Engine
 }
 
 // LogGroup implements logs.Functions.
@@ -140,19 +141,13 @@ func (f functions) LogGroup(_ context.Context, arn string) (string, error) {
 	return v.LogGroup, nil
 }
 
-// InvokeAsync implements logs.Functions. The delivery's own queue waits for the
-// function; what the function makes of the event is its own business.
+// InvokeAsync implements logs.Functions.
 func (f functions) InvokeAsync(ctx context.Context, arn string, payload []byte) error {
 	ref, err := firn.ParseFunction(arn)
 	if err != nil {
 		return err
 	}
-	out, err := f.invoker.Invoke(ctx, &invoke.Request{Function: ref, RequestID: awswire.NewRequestID(), Payload: payload})
-	if err != nil {
-		return err
-	}
-	out.Release()
-	return nil
+	return f.events.Accept(ctx, &invoke.Request{Function: ref, RequestID: awswire.NewRequestID(), Payload: payload})
 }
 
 // serveScrapes serves the metrics at an address of their own.

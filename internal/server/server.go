@@ -78,6 +78,13 @@ type Config struct {
 	// URLDomain is a domain of the operator's own for function URLs, NAME or
 	// http[s]://NAME[:PORT]; "" serves them below localhost only.
 	URLDomain string
+	// Endpoints are the base URLs of the services that receive what becomes of
+	// asynchronous invocations: "sqs", "sns", "events", "s3". Destinations in
+	// a service without one cannot be reached.
+	Endpoints map[string]string
+	// AsyncPace multiplies the pauses between the attempts at asynchronous
+	// invocations, which are AWS's; for test benches. Default 1.
+	AsyncPace float64
 	// Permit decides what execution roles may do with logs; nil allows all.
 	Permit  logs.Permit
 	Version string // of the program, for the metrics
@@ -230,6 +237,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := node.logs.Load(ctx); err != nil {
 		return err
 	}
+	if err := node.async.Load(ctx); err != nil {
+		return err
+	}
 	node.control.Sweep(ctx)
 	return s.serve(ctx, node, listener)
 }
@@ -268,6 +278,7 @@ func (s *Server) serve(ctx context.Context, n *node, listener net.Listener) erro
 // drain ends invocations and requests: in their own time, at the latest after
 // DrainTimeout, or when Hurry is called.
 func (s *Server) drain(ctx context.Context, n *node, front *http.Server) {
+	n.async.Stop() // what waits does so until the next start
 	drain, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	var watch sync.WaitGroup
 	defer watch.Wait()
