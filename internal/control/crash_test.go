@@ -26,7 +26,7 @@ import (
 
 // serveChild is the control plane that the test kills.
 func serveChild(dir string) {
-	n, err := startNode(dir, options{})
+	n, err := startNode(dir, options{effects: everyEffect()})
 	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
