@@ -194,10 +194,15 @@ func (e *Environment) releaseHeld(f *flight) {
 	e.giveHeldLocked(f)
 }
 
-// runtimeReadyLocked notes that the runtime is through with the invocation.
+// runtimeReadyLocked notes that the runtime asks for its next event: mostly it is
+// through with the invocation.
 func (e *Environment) runtimeReadyLocked() {
-	if f := e.flight; f != nil && f.held != nil {
+	f := e.flight
+	if f != nil && f.held != nil {
 		f.holding.Reset(tailAfterNext)
+	}
+	if f != nil && f.relay != nil {
+		closeLocked(f.relay.alive)
 	}
 }
 

@@ -40,9 +40,10 @@ type relay struct {
 	produced atomic.Int64 // bytes received
 
 	// over is closed when the invocation has its answer, gone when its caller
-	// has left: the rest of the response is thrown away. Both are closed under
+	// has left: the rest of the response is thrown away. alive is closed when
+	// the runtime asks for its next event. All are closed under
 	// Environment.mu, once.
-	over, gone chan struct{}
+	over, gone, alive chan struct{}
 }
 
 func newRelay() *relay {
@@ -51,6 +52,7 @@ func newRelay() *relay {
 		pieces: make(chan *runtimeapi.Body, streamAhead),
 		over:   make(chan struct{}),
 		gone:   make(chan struct{}),
+		alive:  make(chan struct{}),
 	}
 }
 
@@ -176,7 +178,7 @@ func (e *Environment) acceptStreamLocked(s *step, a lifecycle.AcceptBody) {
 }
 
 // awaitExit holds the end of a broken stream back for a moment, until the
-// runtime's own end has been heard of. It is called without the mutex by the
+// runtime's own end has been heard of, or that it lives. It is called without the mutex by the
 // goroutine of the response's connection.
 func (e *Environment) awaitExit(ev lifecycle.Event) {
 	done, ok := ev.(lifecycle.RuntimeResponseDone)
@@ -193,6 +195,7 @@ func (e *Environment) awaitExit(ev lifecycle.Event) {
 	defer timer.Stop()
 	select {
 	case <-f.relay.over:
+	case <-f.relay.alive:
 	case <-timer.C:
 	}
 }

@@ -42,6 +42,9 @@ func (c *client) streamOrder(path string, cmd *command) {
 				return
 			}
 		}
+		if cmd.Arg != "" {
+			time.Sleep(100 * time.Millisecond) // archtest:sleep until the client has sent what was written
+		}
 		switch cmd.Arg {
 		case "trailer":
 			req.Trailer.Set("Lambda-Runtime-Function-Error-Type", "Error")

@@ -64,6 +64,9 @@ func chunks(w io.Writer, o order, trailer http.Header) error {
 			return err
 		}
 	}
+	if o.Arg != "" {
+		time.Sleep(100 * time.Millisecond) // archtest:sleep until the client has sent what was written
+	}
 	switch o.Arg {
 	case "trailer":
 		trailer.Set("Lambda-Runtime-Function-Error-Type", "Function.Midway")
