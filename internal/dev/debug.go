@@ -28,6 +28,8 @@ type debugger struct {
 	clock  stopwatch
 	tell   func(string)
 
+	listener net.Listener // set by listen
+
 	mu      sync.Mutex
 	inmates []*inmate     // by age
 	changed chan struct{} // closed when one comes
@@ -199,22 +201,32 @@ func (d *debugger) newest() (*inmate, <-chan struct{}) {
 	return nil, d.changed
 }
 
-// run serves the port until ctx ends.
-func (d *debugger) run(ctx context.Context) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(d.port))
-	if err != nil {
+// listen opens the port, so that a debugger may come from then on.
+func (d *debugger) listen() (err error) {
+	if d.listener, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(d.port)); err != nil {
 		return fmt.Errorf("--debug: %w", err)
 	}
-	return d.serve(ctx, listener)
+	return nil
 }
 
-func (d *debugger) serve(ctx context.Context, listener net.Listener) error {
-	defer context.AfterFunc(ctx, func() { listener.Close() })()
+func (d *debugger) close() error {
+	if d.listener == nil {
+		return nil
+	}
+	if err := d.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// run serves the port until ctx ends.
+func (d *debugger) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { d.listener.Close() })()
 	var connections sync.WaitGroup
 	defer connections.Wait()
 	room := make(chan struct{}, maxDebuggers)
 	for {
-		conn, err := listener.Accept()
+		conn, err := d.listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()

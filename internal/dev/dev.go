@@ -84,10 +84,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := s.trees.open(); err != nil {
-		return err
-	}
-	defer s.trees.close()
+	defer s.close()
 	watch, err := newWatcher(s.project.Folder, s.project.watched)
 	if err != nil {
 		return err
@@ -100,6 +97,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	s.sweep() // the data directory is ours: what lies beside our work is of firns that were killed
 	group, working := errgroup.WithContext(ctx)
 	group.Go(func() error { return node.wait(working) })
 	group.Go(func() error { return watch.run(working) })
@@ -129,7 +127,7 @@ type session struct {
 	event   []byte // the last that was sent
 }
 
-func newSession(cfg Config) (*session, error) {
+func newSession(cfg Config) (_ *session, err error) {
 	if cfg.MemoryMB <= 0 {
 		cfg.MemoryMB = 512
 	}
@@ -148,26 +146,70 @@ func newSession(cfg Config) (*session, error) {
 	if s.project, err = detect(cfg); err != nil {
 		return nil, err
 	}
-	s.project.Work = filepath.Join(data, "dev")
-	s.trees = &trees{dir: filepath.Join(s.project.Work, "trees"), sources: s.project.sources()}
-	if cfg.Debug || cfg.DebugPort > 0 {
-		if s.debugger, err = newDebugger(s.project.Runtime, cfg.DebugPort); err != nil {
-			return nil, err
-		}
-		s.cfg.Server.FreezeGrace = -1 // a frozen process answers no debugger
-		if s.debugger.family == runtimes.Python {
-			hook, err := writePythonHook(filepath.Join(s.project.Work, "python"))
-			if err != nil {
-				return nil, err
-			}
-			s.trees.sources = append(s.trees.sources, hook)
-		}
-	}
 	s.screen = newScreen(cfg.Out, cfg.Style)
-	if s.debugger != nil {
-		s.debugger.tell = s.screen.note
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// open makes what is on disk and on the network, in a folder of this session's
+// own: whether the data directory is, is known when the node serves.
+func (s *session) open() (err error) {
+	work := s.works()
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return err
+	}
+	if s.project.Work, err = os.MkdirTemp(work, "session-"); err != nil {
+		return err
+	}
+	s.trees = &trees{dir: filepath.Join(s.project.Work, "trees"), sources: s.project.sources()}
+	if err := s.trees.open(); err != nil {
+		return err
+	}
+	if !s.cfg.Debug && s.cfg.DebugPort == 0 {
+		return nil
+	}
+	if s.debugger, err = newDebugger(s.project.Runtime, s.cfg.DebugPort); err != nil {
+		return err
+	}
+	s.debugger.tell = s.screen.note
+	s.cfg.Server.FreezeGrace = -1 // a frozen process answers no debugger
+	if s.debugger.family == runtimes.Python {
+		hook, err := writePythonHook(filepath.Join(s.project.Work, "python"))
+		if err != nil {
+			return err
+		}
+		s.trees.sources = append(s.trees.sources, hook)
+	}
+	return s.debugger.listen()
+}
+
+// works is the folder of sessions' folders.
+func (s *session) works() string { return filepath.Join(s.cfg.Server.DataDir, "dev") }
+
+func (s *session) close() error {
+	var err error
+	if s.debugger != nil {
+		err = s.debugger.close()
+	}
+	if s.project.Work != "" {
+		err = errors.Join(err, os.RemoveAll(s.project.Work))
+	}
+	return err
+}
+
+// sweep removes the folders of other sessions, which have ended.
+func (s *session) sweep() {
+	list, err := os.ReadDir(s.works())
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		if dir := filepath.Join(s.works(), e.Name()); dir != s.project.Work {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // loop reloads and sends events, one thing at a time.

@@ -53,6 +53,7 @@ func scan(sources []source, before contents, paths []string) (now contents, chan
 			}
 		}
 		for _, rel := range rels {
+			rel = s.wasFile(before, rel)
 			within = append(within, path.Join(s.to, filepath.ToSlash(rel)))
 			if err := s.look(seen, rel); err != nil {
 				return nil, nil, err
@@ -74,6 +75,18 @@ func scan(sources []source, before contents, paths []string) (now contents, chan
 		now[name] = e
 	}
 	return now, changed, nil
+}
+
+// wasFile is rel, or the part of it that was a file or a link until now.
+func (s *source) wasFile(before contents, rel string) string {
+	for i, r := range rel {
+		if r == filepath.Separator {
+			if _, was := before[path.Join(s.to, filepath.ToSlash(rel[:i]))]; was {
+				return rel[:i]
+			}
+		}
+	}
+	return rel
 }
 
 func inAny(dirs []string, name string) bool {

@@ -48,14 +48,7 @@ type tree struct {
 // spareTrees is how many trees are kept besides the current one.
 const spareTrees = 2
 
-func (t *trees) open() error {
-	if err := os.RemoveAll(t.dir); err != nil { // of a firn that was killed
-		return err
-	}
-	return os.MkdirAll(t.dir, 0o755)
-}
-
-func (t *trees) close() error { return os.RemoveAll(t.dir) }
+func (t *trees) open() error { return os.Mkdir(t.dir, 0o755) }
 
 // acquire gives the current tree to an environment, until it calls release.
 // There is none as long as the code could not be read even once.
