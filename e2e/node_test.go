@@ -268,6 +268,7 @@ type order struct {
 	Ms      int    `json:"ms,omitempty"`
 	Print   string `json:"print,omitempty"`
 	AfterMs int    `json:"afterMs,omitempty"`
+	Size    int    `json:"size,omitempty"`
 }
 
 // answer is what an invoker gets.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,8 @@ type upFlags struct {
 	network   string
 	logFormat string
 	logMB     int64
+
+	streamBurstMB, streamMBPerSecond float64
 
 	otlpHeaders string
 	quiet       bool
@@ -60,6 +63,8 @@ func newUp() *cobra.Command {
 	flags.DurationVar(&f.cfg.FreezeGrace, "freeze-grace", server.DefaultFreezeGrace, "freeze an idle environment after so long")
 	flags.DurationVar(&f.cfg.DrainTimeout, "drain-timeout", 30*time.Second, "how long invocations in flight may take to finish at the end")
 	flags.Int64Var(&f.logMB, "logs-max-mb", 2048, "most that the log store may hold on disk, in MB; the oldest goes first")
+	flags.Float64Var(&f.streamBurstMB, "stream-burst-mb", firn.StreamBurstBytes/firn.MiB, "a streamed answer's first MB that go out as fast as they come")
+	flags.Float64Var(&f.streamMBPerSecond, "stream-mbps", firn.StreamBytesPerSecond/firn.MiB, "bandwidth of what follows, in MB per second (0: no limit)")
 	flags.StringVar(&f.cfg.URLDomain, "url-domain", "", "domain of your own for function URLs, NAME or https://NAME[:PORT]; *.NAME must lead here (default: *.lambda-url.REGION.localhost)")
 	flags.StringVar(&f.cfg.MetricsListen, "metrics-listen", "", "address, HOST:PORT, that serves /metrics to everybody (default: the API's, to this host only)")
 	flags.StringVar(&f.cfg.OTLPEndpoint, "otlp-endpoint", os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"), "base URL of an OpenTelemetry collector (OTLP over HTTP) for the spans of sampled traces")
@@ -81,6 +86,9 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 	f.cfg.Auth = server.Auth(f.auth)
 	f.cfg.Network = sandbox.Network(f.network)
 	f.cfg.LogBytes, f.cfg.Version = f.logMB*firn.MiB, version
+	if f.cfg.StreamBurst, f.cfg.StreamRate, err = f.bandwidth(); err != nil {
+		return err
+	}
 	if err := checkEndpoints(f.cfg.Endpoints); err != nil {
 		return err
 	}
@@ -115,6 +123,17 @@ func (f *upFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintln(out, "firn has ended; everything it started is gone.")
 	}
 	return nil
+}
+
+// bandwidth reads the flags of streamed answers, in bytes.
+func (f *upFlags) bandwidth() (burst, rate int64, err error) {
+	if f.streamBurstMB < 0 || f.streamMBPerSecond < 0 {
+		return 0, 0, errors.New("--stream-burst-mb and --stream-mbps must not be negative")
+	}
+	if f.streamMBPerSecond == 0 {
+		return 0, -1, nil
+	}
+	return max(1, int64(f.streamBurstMB*firn.MiB)), max(1, int64(f.streamMBPerSecond*firn.MiB)), nil
 }
 
 // hurryOn has the second SIGINT or SIGTERM end at once what still runs; a third

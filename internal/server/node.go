@@ -116,7 +116,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		},
 	})
 	invoker := invoke.New(invoke.Config{
-		Resolver: ctl, Fleet: flt, Now: cfg.Now,
+		Resolver: ctl, Fleet: flt, Now: cfg.Now, StreamBurst: cfg.StreamBurst, StreamRate: cfg.StreamRate,
 		RecursionAllowed: func(v *firn.FunctionVersion) bool { return ctl.RecursionAllowed(v.Name) },
 		Looped:           countLoop(seen.metrics),
 		Throttled:        seen.metrics.Throttled, Received: seen.traces.Received, Finished: seen.traces.Finished,

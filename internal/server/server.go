@@ -85,6 +85,10 @@ type Config struct {
 	// AsyncPace multiplies the pauses between the attempts at asynchronous
 	// invocations, which are AWS's; for test benches. Default 1.
 	AsyncPace float64
+	// StreamBurst bytes of a streamed answer go out as fast as they come, what
+	// follows at StreamRate bytes per second; negative is no limit. Defaults
+	// are AWS's: 6 MiB, then 2 MiB per second.
+	StreamBurst, StreamRate int64
 	// Permit decides what execution roles may do with logs; nil allows all.
 	Permit  logs.Permit
 	Version string // of the program, for the metrics
