@@ -64,13 +64,21 @@ func TestAsyncCrash(t *testing.T) {
 	begun := time.Now()
 	for life := range kills {
 		before := len(todo)
-		todo = n.sendUntilKilled("work", todo, int64(events/(kills+1)))
+		share := events / (kills + 1)
+		target := sink.count() + share/3
+		var accepted atomic.Int64
+		todo = n.sendEvents("work", todo, func() {
+			if accepted.Add(1) >= int64(share) && sink.count() >= target {
+				n.cmd.Process.Kill() // seen by whoever waits for its end
+			}
+		})
+		n.cmd.Process.Kill()
 		<-n.done
 		t.Logf("killed after %v: %d events accepted, %d records", time.Since(begun).Round(time.Millisecond), before-len(todo), sink.count())
 		n = start(t, options{data: data, args: args})
 		n.tolerate = life < kills-1
 	}
-	if left := n.sendUntilKilled("work", todo, -1); len(left) > 0 {
+	if left := n.sendEvents("work", todo, func() {}); len(left) > 0 {
 		t.Fatalf("%d events were not accepted", len(left))
 	}
 	t.Logf("all accepted after %v, %d records", time.Since(begun).Round(time.Millisecond), sink.count())
@@ -100,12 +108,12 @@ func (n *node) destinations(name string) {
 	}
 }
 
-// sendUntilKilled sends events and kills firn when so many were accepted (-1:
-// never). It returns those that were not.
-func (n *node) sendUntilKilled(name string, events []int, kill int64) (left []int) {
+// sendEvents sends events, not too fast for some of them to be processed
+// meanwhile, and calls accepted for each that was. It returns those that were
+// not.
+func (n *node) sendEvents(name string, events []int, accepted func()) (left []int) {
 	var mu sync.Mutex
 	next := 0
-	var accepted atomic.Int64
 	var senders sync.WaitGroup
 	for range 8 {
 		senders.Go(func() {
@@ -124,9 +132,8 @@ func (n *node) sendUntilKilled(name string, events []int, kill int64) (left []in
 					mu.Unlock()
 					continue
 				}
-				if accepted.Add(1) == kill {
-					n.cmd.Process.Kill() // seen by whoever waits for its end
-				}
+				accepted()
+				time.Sleep(10 * time.Millisecond) // archtest:sleep the pace of the senders
 			}
 		})
 	}
