@@ -154,8 +154,8 @@ func rawPath(r *http.Request) string {
 		// that no server has read.
 		path = r.URL.EscapedPath()
 	}
-	if path == "" {
-		return "/"
+	if !strings.HasPrefix(path, "/") {
+		return "/" + path
 	}
 	return path
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -99,4 +100,27 @@ func TestDomainRefused(t *testing.T) {
 			t.Errorf("%q was accepted", domain)
 		}
 	}
+}
+
+// FuzzMatch: whatever host and path are, an identity that is found has only
+// letters and digits, and the path begins with a slash.
+func FuzzMatch(f *testing.F) {
+	f.Add("abc.lambda-url.us-east-1.localhost:4580", "/x")
+	f.Add("abc.fn.example.org", "/.firn/url/q/")
+	f.Add("[::1]:80", "*")
+	f.Add("..lambda-url..", "//")
+	f.Fuzz(func(t *testing.T, host, target string) {
+		g, err := gateway.New(gateway.Config{Region: "us-east-1", Domain: "fn.example.org"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		got, ok := g.Match(&http.Request{Method: "GET", Host: host, RequestURI: target, URL: u})
+		if strings.Trim(got.ID, "abcdefghijklmnopqrstuvwxyz0123456789") != "" || len(got.ID) > 63 || ok && !strings.HasPrefix(got.RawPath, "/") || !ok && got != (gateway.Target{}) {
+			t.Errorf("%q %q: %+v, %v", host, target, got, ok)
+		}
+	})
 }

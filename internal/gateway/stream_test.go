@@ -246,6 +246,61 @@ func TestStreamMuch(t *testing.T) {
 	}
 }
 
+// deadlines is a response writer that notes the deadlines of its connection.
+type deadlines struct {
+	recorder
+	t       *testing.T
+	until   time.Time
+	writes  int
+	flushes int
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.until = at
+	return nil
+}
+
+func (d *deadlines) Write(p []byte) (int, error) {
+	d.writes++
+	if left := time.Until(d.until); left < 50*time.Second || left > 70*time.Second || len(p) > 64<<10 {
+		d.t.Errorf("%d bytes are written with a deadline in %v", len(p), left)
+	}
+	return d.recorder.Write(p)
+}
+
+func (d *deadlines) Flush() { d.flushes++ }
+
+// TestDeadlines: every piece has its own time, so that a stream may be long
+// and a client may not be endless; the next request has all its time again.
+func TestDeadlines(t *testing.T) {
+	answer := func(w *world) *deadlines {
+		g, err := gateway.New(gateway.Config{URLs: w, Invoker: w, Region: "us-east-1", Logger: discard(), Endpoint: func() string { return "" }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &deadlines{recorder: recorder{header: http.Header{}}, t: t}
+		g.ServeHTTP(d, read(t, "GET / HTTP/1.1\r\nHost: "+urlID+".lambda-url.us-east-1.localhost\r\n\r\n"))
+		if !d.until.IsZero() {
+			t.Errorf("the connection has a deadline in %v after the answer", time.Until(d.until))
+		}
+		return d
+	}
+	w := &world{t: t, url: &gateway.URL{ID: urlID, Auth: gateway.AuthNone, Stream: true}}
+	w.stream = (&script{kind: "text/plain", pieces: []string{"a", "b", strings.Repeat("c", 200<<10)}}).stream
+	if d := answer(w); d.writes != 6 || d.flushes != 4 || len(d.body) != 200<<10+2 {
+		t.Errorf("%d writes, %d flushes, %d bytes", d.writes, d.flushes, len(d.body))
+	}
+	w.url.Stream = false
+	w.answer = func(*invoke.Request) (*invoke.Response, error) {
+		return returns(`"` + strings.Repeat("x", 1<<20) + `"`), nil
+	}
+	if d := answer(w); d.writes != 16 || d.flushes != 0 {
+		t.Errorf("%d writes, %d flushes", d.writes, d.flushes)
+	}
+	w.url.ID = "another"
+	answer(w)
+}
+
 // FuzzPrelude: no prelude makes the front panic, and whatever it says the body
 // after it is whole.
 func FuzzPrelude(f *testing.F) {
