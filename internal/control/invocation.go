@@ -125,7 +125,7 @@ func (c *Control) invokeRequest(r *awswire.Request) (*invoke.Request, error) {
 			return nil, notServed("the header "+unserved, "")
 		}
 	}
-	if err := c.foreign(r.Identity, "lambda:InvokeFunction", ref); err != nil {
+	if err := c.may(r.Identity, "lambda:InvokeFunction", ref); err != nil {
 		return nil, err
 	}
 	clientContext, err := decodeClientContext(r.Header("X-Amz-Client-Context"))

@@ -48,11 +48,7 @@ func (s *Statement) Require(operator, key, value string) {
 
 // String is the statement as AddPermission answers it.
 func (s *Statement) String() string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic(fmt.Sprintf("statement %q: %v", s.Sid, err)) // strings only
-	}
-	return string(b)
+	return compact(s)
 }
 
 // ErrPrincipal: a name that is none of the forms of a principal.
@@ -84,13 +80,37 @@ func Principal(name string) (json.RawMessage, error) {
 	return json.Marshal(form)
 }
 
-// Policy is a resource's statements. The zero Policy and nil have none.
+// Policy is a resource's statements, as they were written. The zero Policy and
+// nil have none.
 type Policy struct {
-	Version    string      `json:"Version"`
-	ID         string      `json:"Id"`
-	Statements []Statement `json:"Statement"`
+	Version    string            `json:"Version"`
+	ID         string            `json:"Id,omitempty"`
+	Statements []json.RawMessage `json:"Statement"`
 
 	document *policy.Document
+}
+
+// Read makes a policy of a whole document, which may have statements that no
+// With could add.
+func Read(text string) (*Policy, error) {
+	if len(text) > policy.MaxBytes {
+		return nil, &TooLongError{len(text)}
+	}
+	document, err := policy.Parse(policy.Resource, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	var parts struct{ Statement json.RawMessage }
+	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+		return nil, err
+	}
+	p := &Policy{Version: document.Version, ID: document.ID, Statements: []json.RawMessage{parts.Statement}}
+	if parts.Statement[0] == '[' {
+		if err := json.Unmarshal(parts.Statement, &p.Statements); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.Open()
 }
 
 // Errors of With and Without.
@@ -110,12 +130,12 @@ func (e *TooLongError) Error() string {
 func (p *Policy) With(s *Statement) (*Policy, error) {
 	next := &Policy{Version: "2012-10-17", ID: "default"}
 	if p != nil {
-		next.Statements = slices.Clone(p.Statements)
+		next.Version, next.ID, next.Statements = p.Version, p.ID, slices.Clone(p.Statements)
 	}
-	if next.index(s.Sid) >= 0 {
+	if p.index(s.Sid) >= 0 {
 		return nil, ErrExists
 	}
-	next.Statements = append(next.Statements, *s)
+	next.Statements = append(next.Statements, json.RawMessage(s.String()))
 	return next, next.Open()
 }
 
@@ -133,10 +153,10 @@ func (p *Policy) Without(sid string) (*Policy, error) {
 }
 
 func (p *Policy) index(sid string) int {
-	if p == nil {
+	if p == nil || p.document == nil {
 		return -1
 	}
-	return slices.IndexFunc(p.Statements, func(s Statement) bool { return s.Sid == sid })
+	return slices.IndexFunc(p.document.Statements, func(s policy.Statement) bool { return s.Sid == sid })
 }
 
 // Open makes a policy ready that was read from JSON.
@@ -155,11 +175,16 @@ func (p *Policy) Open() error {
 
 // String is the document as GetPolicy answers it.
 func (p *Policy) String() string {
+	return compact(p)
+}
+
+// compact is v as JSON on one line, without escapes that only HTML needs.
+func compact(v any) string {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(p); err != nil {
-		panic(fmt.Sprintf("policy: %v", err)) // strings only
+	if err := encoder.Encode(v); err != nil {
+		panic(fmt.Sprintf("policy: %v", err)) // strings, and JSON that was parsed
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
