@@ -74,7 +74,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		return nil, err
 	}
 	undo.add("images", images.Close)
-	managed, err := runtimes.Open(RuntimesDir(dir.Path()), "firn runtime build NAME --data "+dir.Path())
+	managed, err := runtimes.Open(RuntimesDir(cfg.RuntimesOf), "firn runtime build NAME --data "+cfg.RuntimesOf)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,9 @@ const (
 type Config struct {
 	Listen  string // HOST:PORT; default DefaultListen
 	DataDir string // no default
+	// RuntimesOf is the data directory whose managed runtimes the node uses;
+	// default DataDir. Several nodes may use the same.
+	RuntimesOf string
 	Auth    Auth   // default AuthSigV4
 	Sandbox string // "linux" or "process"; default: linux on Linux, else process
 	Region  string // default "us-east-1"
@@ -148,6 +151,7 @@ func New(cfg Config) (*Server, error) {
 
 func withDefaults(cfg Config) Config {
 	def(&cfg.Listen, DefaultListen)
+	def(&cfg.RuntimesOf, cfg.DataDir)
 	def(&cfg.Auth, AuthSigV4)
 	def(&cfg.Sandbox, DefaultSandbox())
 	def(&cfg.Region, DefaultRegion)
