@@ -397,7 +397,7 @@ export const handler = async (event, context) => {
   if (event.do === 'log') { console.log('first\nsecond'); console.error('bad'); }
   if (event.do === 'env') return process.env;
   if (event.do === 'sdk') return { sdk: typeof (await import('@aws-sdk/client-s3')).S3Client };
-  if (event.do === 'fetch') return { fetch: typeof fetch, called: String(await fetch('x').catch((e) => e.name)) };
+  if (event.do === 'fetch') return fetch('x');
   return { got: event, count, layer: layered, request: context.awsRequestId, memory: context.memoryLimitInMB,
            args: process.execArgv, hooked: globalThis.hooked };
 };
@@ -485,9 +485,18 @@ func testNode(t *testing.T, m *managed) {
 	if !strings.Contains(fmt.Sprint(answer["errorMessage"]), "Cannot find module 'aws-sdk'") {
 		t.Errorf("require of the old SDK: %v", answer)
 	}
-	w, _ = m.start("index.handler", map[string]string{"NODE_OPTIONS": "--require /var/task/hook.cjs --no-experimental-fetch"})
+	w, _ = m.start("old.stream", nil)
+	answer, _ = w.send(map[string]any{})
+	want(t, answer, map[string]any{"part": "two"})
+	w, _ = m.start("index.handler", map[string]string{"NODE_OPTIONS": "--require /var/task/hook.cjs"})
 	answer, _ = w.send(map[string]any{})
 	want(t, answer, map[string]any{"hooked": "yes"})
+	if m.name == "nodejs24.x" {
+		return // has no such option
+	}
+	w, _ = m.start("index.handler", map[string]string{"NODE_OPTIONS": "--no-experimental-fetch"})
+	answer, _ = w.send(map[string]any{"do": "fetch"})
+	want(t, answer, map[string]any{"errorType": "ReferenceError"})
 }
 
 func TestNodeInitErrors(t *testing.T) {
