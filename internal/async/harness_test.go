@@ -19,6 +19,7 @@ import (
 	"github.com/firn-run/firn/internal/async/deliver"
 	"github.com/firn-run/firn/internal/environment"
 	"github.com/firn-run/firn/internal/invoke"
+	"github.com/firn-run/firn/internal/queue"
 	"github.com/firn-run/firn/internal/state"
 )
 
@@ -298,3 +299,9 @@ func (b *bench) waiting() (n int64) {
 	}
 	return n
 }
+
+func itemOf(lane, note string) queue.Item {
+	return queue.Item{Lane: lane, Due: time.Now(), Note: []byte(note)}
+}
+
+func claimOf(body []byte) *queue.Claim { return &queue.Claim{Item: queue.Item{Body: body}} }
