@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/firn-run/firn/internal/dev"
+	"github.com/firn-run/firn/internal/runtimes"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/server"
 )
@@ -55,7 +57,7 @@ func newDev() *cobra.Command {
 	flags.StringVar(&f.debug, "debug", "", "open the language's debugger on 127.0.0.1, at PORT or its usual one")
 	flags.Lookup("debug").NoOptDefVal = "default"
 	flags.StringVar(&f.cfg.Server.Listen, "listen", "", "address of the API, HOST:PORT (default: "+devListen+", or any free port when that is taken)")
-	flags.StringVar(&f.cfg.Server.DataDir, "data", "", "directory of what is kept (default: one for each function name, below "+filepath.Join(defaultDataDir(), "dev")+")")
+	flags.StringVar(&f.cfg.Server.DataDir, "data", "", "directory of what is kept, not that of a running firn (default: one for each function name below "+filepath.Join(defaultDataDir(), "dev")+")")
 	flags.StringVar(&f.cfg.Server.Sandbox, "sandbox", server.DefaultSandbox(), "linux: isolated; process: plain child processes, no isolation at all")
 	flags.StringVar(&f.network, "network", string(sandbox.NetworkInternet), "outbound network of the function: internet or none")
 	return cmd
@@ -80,6 +82,9 @@ func (f *devFlags) run(cmd *cobra.Command, folder string) error {
 			return fmt.Errorf("--debug=%s: give a port, or nothing", f.debug)
 		}
 	}
+	if cfg.Installed, cfg.Server.RuntimesOf, err = runtimesAtHand(cfg.Server.DataDir, defaultDataDir()); err != nil {
+		return err
+	}
 	if cfg.Server.DataDir == "" {
 		name, err := dev.FunctionName(folder, cfg.Name)
 		if err != nil {
@@ -101,6 +106,32 @@ func (f *devFlags) run(cmd *cobra.Command, folder string) error {
 	}
 	fmt.Fprintln(cfg.Out, "firn dev has ended; everything it started is gone.")
 	return nil
+}
+
+// runtimesAtHand lists the managed runtimes of the first data directory that
+// has any; the last one is where they would be brought.
+func runtimesAtHand(dirs ...string) (names []string, dataDir string, err error) {
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		dataDir = dir
+		if _, err := os.Stat(server.RuntimesDir(dir)); err != nil {
+			continue
+		}
+		store, err := runtimes.Open(server.RuntimesDir(dir), "firn runtime build NAME --data "+dir)
+		if err != nil {
+			return nil, dir, err
+		}
+		list, err := store.List()
+		for _, m := range list {
+			names = append(names, m.Name)
+		}
+		if err = errors.Join(err, store.Close()); err != nil || len(names) > 0 {
+			return names, dir, err
+		}
+	}
+	return nil, dataDir, nil
 }
 
 // greet says how to reach the function.

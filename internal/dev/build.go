@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,3 +65,64 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return t.buf.String() }
+
+// inputs tells saves from what a build writes into the folder that it is built
+// from. A file that changes while a build runs is a save, unless it did so in
+// an earlier build: so the compiler's output is the reason for one more build,
+// once, and a save is the reason for one whenever it comes.
+type inputs struct {
+	source  source
+	files   contents
+	outputs map[string]bool
+}
+
+// newInputs is for a build that writes into its own folder; nil otherwise.
+func (p *Project) newInputs() *inputs {
+	if p.Build == "" || p.layout != plain || p.code != "" && p.code != p.Folder {
+		return nil
+	}
+	skip := func(path, _ string) bool { c, _ := p.watched(path); return c != classCode }
+	return &inputs{source: source{from: p.Folder, skip: skip}, outputs: map[string]bool{}}
+}
+
+// saved says whether anything at paths (nil: anywhere) is other than the last
+// build has left it.
+func (in *inputs) saved(paths []string) bool {
+	if in == nil {
+		return true
+	}
+	now, changed, err := scan([]source{in.source}, in.files, paths)
+	if err != nil {
+		return true
+	}
+	in.files = now
+	// A package manager's work is noticed by its folder, and not looked at.
+	unseen := func(path string) bool { return in.source.skip(path, "") }
+	return len(changed) > 0 || slices.ContainsFunc(paths, unseen)
+}
+
+// built takes what the build has changed for its output; with all, whatever
+// that is, since nobody was there to save.
+func (in *inputs) built(all bool) {
+	if in == nil {
+		return
+	}
+	now, changed, err := scan([]source{in.source}, in.files, nil)
+	if err != nil {
+		return
+	}
+	for _, name := range changed {
+		if all {
+			in.outputs[name] = true
+		}
+		if !in.outputs[name] {
+			in.outputs[name] = true
+			if old, had := in.files[name]; had {
+				now[name] = old
+			} else {
+				delete(now, name)
+			}
+		}
+	}
+	in.files = now
+}

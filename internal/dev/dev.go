@@ -118,6 +118,7 @@ type session struct {
 	cfg      Config
 	project  Project
 	trees    *trees
+	inputs   *inputs // or nil
 	screen   *screen
 	debugger *debugger // or nil
 	client   client    // set by serve
@@ -167,6 +168,7 @@ func (s *session) open() (err error) {
 	if err := s.trees.open(); err != nil {
 		return err
 	}
+	s.inputs = s.project.newInputs()
 	if !s.cfg.Debug && s.cfg.DebugPort == 0 {
 		return nil
 	}
@@ -238,6 +240,7 @@ func (s *session) code(ctx context.Context) {
 	if took, err := s.project.build(ctx); err != nil {
 		s.screen.buildFailed(err, took, false)
 	}
+	s.inputs.built(true)
 	if _, err := s.trees.next(nil); err != nil {
 		s.screen.reloadFailed(err)
 	}
@@ -256,8 +259,14 @@ func (s *session) reload(ctx context.Context, b batch) error {
 	if b.all {
 		paths = nil
 	}
+	var built time.Duration
 	if s.project.Build != "" {
+		if !s.inputs.saved(paths) {
+			return nil
+		}
 		took, err := s.project.build(ctx)
+		s.inputs.built(false)
+		built = took
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -285,7 +294,7 @@ func (s *session) reload(ctx context.Context, b batch) error {
 		s.screen.reloadFailed(err)
 		return nil
 	}
-	s.screen.reloaded(s.reloads, changed, time.Since(b.first))
+	s.screen.reloaded(reload{n: s.reloads, changed: changed, built: built, took: time.Since(b.first)})
 	if s.cfg.Event != "" {
 		s.send(ctx, b.first)
 	}

@@ -251,6 +251,43 @@ func TestBuild(t *testing.T) {
 	p.expect(`← .*"answer":"good"`)
 }
 
+// A build may write into the folder that it is built from, at each run: that is
+// no save. A save that comes while it runs is not lost.
+func TestBuildInPlace(t *testing.T) {
+	p := begin(t, func(cfg *Config) {
+		cfg.Build = "cp source answer; date +%N > stamp; if grep -q slow source; then touch building; while ! grep -q go-on gate; do sleep 0.02; done; fi"
+		write(t, filepath.Join(cfg.Folder, "source"), "one")
+		write(t, filepath.Join(cfg.Folder, "gate"), "closed")
+	})
+	p.press("")
+	p.expect(`← .*"answer":"one"`)
+	p.write("source", "two")
+	p.expect(`↻ reload 1: answer, source, stamp .* the build took`)
+	p.press("")
+	p.expect(`← .*"answer":"two"`)
+	p.write("source", "slow")
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		if _, err := os.Stat(filepath.Join(p.dir, "building")); err == nil {
+			tick.Stop()
+			break // the build has begun
+		}
+	}
+	p.write("source", "three")
+	p.write("gate", "go-on")
+	p.expect(`↻ reload 2: `)
+	p.expect(`↻ reload 3: .*answer`)
+	p.press("")
+	p.expect(`← .*"answer":"three"`)
+	p.write("source", "four")
+	p.expect(`↻ reload \d: .*answer`)
+	p.press("")
+	p.expect(`← .*"answer":"four"`)
+	text, _ := p.screen.read()
+	if n := strings.Count(text, "↻"); n > 5 {
+		t.Errorf("%d reloads after four saves", n)
+	}
+}
+
 // While a debugger is attached, time limits wait.
 func TestDebug(t *testing.T) {
 	port, err := freePort()

@@ -76,14 +76,24 @@ func (s *screen) begin(of *session) {
 // namesShown is how many changed files are named.
 const namesShown = 3
 
-// reloaded says what changed, and the time from the first sign of the save to
-// the moment from which on invocations run it.
-func (s *screen) reloaded(n int, changed []string, took time.Duration) {
-	names := strings.Join(changed[:min(namesShown, len(changed))], ", ")
-	if more := len(changed) - namesShown; more > 0 {
+// reload is a reload that was done.
+type reload struct {
+	n       int
+	changed []string
+	built   time.Duration // of took; 0 without a build
+	took    time.Duration // from the first sign of the save to the moment from which on invocations run it
+}
+
+func (s *screen) reloaded(r reload) {
+	names := strings.Join(r.changed[:min(namesShown, len(r.changed))], ", ")
+	if more := len(r.changed) - namesShown; more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	s.line("%s %s", s.paint(green, fmt.Sprintf("↻ reload %d:", n)), printable(names)+s.paint(dim, " · live "+short(took)+" after the save"))
+	when := " · live " + short(r.took) + " after the save"
+	if r.built > 0 {
+		when += ", the build took " + short(r.built)
+	}
+	s.line("%s %s", s.paint(green, fmt.Sprintf("↻ reload %d:", r.n)), printable(names)+s.paint(dim, when))
 }
 
 func (s *screen) reloadFailed(err error) {

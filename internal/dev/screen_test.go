@@ -26,8 +26,8 @@ func TestScreen(t *testing.T) {
 				debugger: &debugger{family: runtimes.Nodejs, port: 9229}, poll: "too many directories",
 				cfg: Config{Input: os.Stdin},
 			})
-			s.reloaded(1, []string{"index.js"}, 31_234*time.Microsecond)
-			s.reloaded(2, []string{"a.js", "b.js", "c\x1b[2J.js", "d.js", "e.js"}, 1234*time.Millisecond)
+			s.reloaded(reload{n: 1, changed: []string{"index.js"}, took: 31_234 * time.Microsecond})
+			s.reloaded(reload{n: 2, changed: []string{"a.js", "b.js", "c\x1b[2J.js", "d.js", "e.js"}, built: 1100 * time.Millisecond, took: 1234 * time.Millisecond})
 			s.answered(shown{answer: []byte("{\"ok\":true}\n"), took: 4321 * time.Microsecond})
 			s.answered(shown{answer: []byte(`{"ok":true}`), took: 12 * time.Millisecond, sinceSave: 43 * time.Millisecond})
 			s.answered(shown{answer: []byte(`{"errorType":"Error","errorMessage":"no"}`), failed: "Unhandled", took: 3 * time.Second})
