@@ -410,3 +410,29 @@ func TestPublishConcurrently(t *testing.T) {
 		t.Errorf("%q", numbers)
 	}
 }
+
+// What runs when its version or its function is deleted comes to its end.
+func TestDeleteVersionInFlight(t *testing.T) {
+	w := newWorld(t, options{})
+	w.create("f", actorZip(t), func(in *lambda.CreateFunctionInput) { in.Timeout = aws.Int32(30) })
+	w.publish("f")
+	w.describe("f", "two")
+	w.publish("f")
+	w.alias("f", "live", "2")
+	w.during("f:1", func() {
+		if _, err := w.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: aws.String("f"), Qualifier: aws.String("1")}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f:1")})
+		wantFault(t, err, notFoundCode, "Function not found: "+functionARN("f")+":1")
+	})
+	eventually(t, func() bool { return w.fleet.Stats().Environments == 0 })
+	w.during("f:live", func() {
+		if _, err := w.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: aws.String("f")}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f:live")})
+		wantFault(t, err, notFoundCode, "Function not found: "+functionARN("f")+":live")
+	})
+	eventually(t, func() bool { return w.fleet.Stats().Environments == 0 })
+}

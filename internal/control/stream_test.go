@@ -82,9 +82,10 @@ func TestResponseStream(t *testing.T) {
 		t.Errorf("%v, %q", err, log)
 	}
 
-	// The same function with an order that is not streamed, and invoked
-	// without a stream.
-	if a, err = w.stream(streamOf("f", `{"do":"large","n":200000}`)); err != nil || len(a.text()) != 200000 || len(a.complete) != 1 || a.complete[0].ErrorCode != nil || a.complete[0].LogResult != nil {
+	// The same function with an order that is not streamed, larger than it may
+	// be otherwise, and invoked without a stream.
+	const large = firn.MaxPayloadBytes + 1
+	if a, err = w.stream(streamOf("f", fmt.Sprintf(`{"do":"large","n":%d}`, large))); err != nil || len(a.text()) != large || len(a.complete) != 1 || a.complete[0].ErrorCode != nil || a.complete[0].LogResult != nil {
 		t.Errorf("%v: %d bytes, %+v", err, len(a.text()), a.complete)
 	}
 	if got := w.call("f", `{"do":"stream","n":2}`); got != "chunk 0\nchunk 1\n" {
@@ -98,14 +99,13 @@ func TestResponseStreamErrors(t *testing.T) {
 	w := newWorld(t, options{})
 	w.create("f", actorZip(t), func(in *lambda.CreateFunctionInput) { in.Timeout = aws.Int32(1) })
 	for name, test := range map[string]struct{ order, text, code, details string }{
-		"trailers":          {`{"do":"stream","n":2,"arg":"trailer"}`, "chunk 0\nchunk 1\n", "Function.Midway", `{"errorMessage":"midway","errorType":"Function.Midway"}`},
-		"timeout":           {`{"do":"stream","n":1,"arg":"hang"}`, "chunk 0\n", "Sandbox.Timedout", "Task timed out after 1.00 seconds"},
-		"exit":              {`{"do":"stream","n":2,"arg":"exit"}`, "chunk 0\nchunk 1\n", "Runtime.TruncatedResponse", "exit status 7"},
-		"hung up":           {`{"do":"stream","n":2,"arg":"hang up"}`, "chunk 0\nchunk 1\n", "Runtime.TruncatedResponse", "Response was truncated"},
-		"error":             {`{"do":"error","arg":"no"}`, "", "Unhandled", `{"errorMessage":"no","errorType":"TestError"}`},
-		"exit before":       {`{"do":"exit","n":3}`, "", "Unhandled", "Runtime.ExitError"},
-		"timeout before":    {`{"do":"sleep","ms":3000}`, "", "Unhandled", "Task timed out"},
-		"large, not stream": {fmt.Sprintf(`{"do":"large","n":%d}`, firn.MaxPayloadBytes+1), "", "Unhandled", "Function.ResponseSizeTooLarge"},
+		"trailers":       {`{"do":"stream","n":2,"arg":"trailer"}`, "chunk 0\nchunk 1\n", "Function.Midway", `{"errorMessage":"midway","errorType":"Function.Midway"}`},
+		"timeout":        {`{"do":"stream","n":1,"arg":"hang"}`, "chunk 0\n", "Sandbox.Timedout", "Task timed out after 1.00 seconds"},
+		"exit":           {`{"do":"stream","n":2,"arg":"exit"}`, "chunk 0\nchunk 1\n", "Runtime.TruncatedResponse", "exit status 7"},
+		"hung up":        {`{"do":"stream","n":2,"arg":"hang up"}`, "chunk 0\nchunk 1\n", "Runtime.TruncatedResponse", "Response was truncated"},
+		"error":          {`{"do":"error","arg":"no"}`, "", "Unhandled", `{"errorMessage":"no","errorType":"TestError"}`},
+		"exit before":    {`{"do":"exit","n":3}`, "", "Unhandled", "Runtime.ExitError"},
+		"timeout before": {`{"do":"sleep","ms":3000}`, "", "Unhandled", "Task timed out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := w.stream(streamOf("f", test.order))

@@ -1,0 +1,70 @@
+package control_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/invoke"
+)
+
+// accepted is an acceptor that keeps what it is given.
+type accepted struct {
+	events []*invoke.Request
+	refuse error
+}
+
+// Accept implements control.Acceptor.
+func (a *accepted) Accept(_ context.Context, r *invoke.Request) error {
+	if a.refuse != nil {
+		return a.refuse
+	}
+	a.events = append(a.events, r)
+	return nil
+}
+
+// An asynchronous invocation answers 202 with nothing but the request id, in
+// both operations, once it was accepted; and what refuses it is answered.
+func TestEvent(t *testing.T) {
+	w := newWorld(t, options{})
+	a := &accepted{}
+	w.control.SetAcceptor(a)
+
+	req, err := http.NewRequestWithContext(t.Context(), "POST", w.server.URL+"/2015-03-31/functions/f/invocations?Qualifier=live", strings.NewReader(`{"a":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Amz-Invocation-Type", "Event")
+	req.Header.Set("X-Amz-Client-Context", "eyJrIjoidiJ9")
+	req.Header.Set("X-Amzn-Trace-Id", "Root=1-5759e988-bd862e3fe1be46a994272793")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 202 || resp.ContentLength != 0 || len(a.events) != 1 || resp.Header.Get("X-Amzn-Requestid") != a.events[0].RequestID {
+		t.Fatalf("%d %v, accepted %+v", resp.StatusCode, resp.Header, a.events)
+	}
+	if e := a.events[0]; e.Function.Name != "f" || e.Function.Qualifier != "live" || string(e.Payload) != `{"a":1}` || e.ClientContext != `{"k":"v"}` || e.TraceHeader == "" {
+		t.Errorf("accepted %+v", e)
+	}
+
+	out, err := w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(functionARN("f")), InvocationType: types.InvocationTypeEvent})
+	if err != nil || out.StatusCode != 202 || len(out.Payload) != 0 || out.ExecutedVersion != nil {
+		t.Errorf("Invoke: %+v, %v", out, err)
+	}
+	old, err := w.InvokeAsync(t.Context(), &lambda.InvokeAsyncInput{FunctionName: aws.String("f"), InvokeArgs: strings.NewReader(`[2]`)}) //nolint:staticcheck // deprecated by AWS, served all the same
+	if err != nil || old.Status != 202 || len(a.events) != 3 || string(a.events[2].Payload) != `[2]` {
+		t.Errorf("InvokeAsync: %+v, %v", old, err)
+	}
+
+	a.refuse = firn.Faultf(firn.RequestEntityTooLarge, "too large")
+	_, err = w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), InvocationType: types.InvocationTypeEvent})
+	wantFault(t, err, "RequestEntityTooLargeException", "too large")
+}
