@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/control"
 	"github.com/firn-run/firn/internal/invoke"
 )
 
@@ -67,4 +68,25 @@ func TestEvent(t *testing.T) {
 	a.refuse = firn.Faultf(firn.RequestEntityTooLarge, "too large")
 	_, err = w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), InvocationType: types.InvocationTypeEvent})
 	wantFault(t, err, "RequestEntityTooLargeException", "too large")
+}
+
+func TestTurnedOff(t *testing.T) {
+	w := newWorld(t, options{effects: control.Effects{Limits: newLimits()}, concurrency: 200})
+	w.create("f", hello())
+	ref := firn.FunctionRef{Name: "f"}
+	for _, n := range []int32{5, 0} {
+		in := &lambda.PutFunctionConcurrencyInput{FunctionName: aws.String("f"), ReservedConcurrentExecutions: &n}
+		if _, err := w.PutFunctionConcurrency(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+		if off := w.control.TurnedOff(ref); off != (n == 0) {
+			t.Errorf("with %d reserved: turned off is %t", n, off)
+		}
+	}
+	if _, err := w.DeleteFunctionConcurrency(t.Context(), &lambda.DeleteFunctionConcurrencyInput{FunctionName: aws.String("f")}); err != nil {
+		t.Fatal(err)
+	}
+	if w.control.TurnedOff(ref) || w.control.TurnedOff(firn.FunctionRef{Name: "none"}) {
+		t.Error("turned off without reserved concurrency")
+	}
 }
