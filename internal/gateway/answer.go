@@ -76,22 +76,40 @@ type response struct {
 // package json's structs: a function may well return somebody else's
 // StatusCode.
 func parseResponse(b []byte, prelude bool) (*response, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(b, &members); err != nil {
-		return nil, err
-	}
-	r := &response{body: members["body"]}
-	if members["statusCode"] == nil && !prelude {
-		return r, nil
+	r := &response{}
+	var status, headers, cookies, base64 json.RawMessage
+	err := members(b, func(name string, value []byte) error {
+		switch name {
+		case "statusCode":
+			status = value
+		case "headers":
+			headers = value
+		case "cookies":
+			cookies = value
+		case "isBase64Encoded":
+			base64 = value
+		case "body":
+			r.body = value
+		default:
+			if !json.Valid(value) {
+				return errNotJSON
+			}
+		}
+		return nil
+	})
+	if err != nil || status == nil && !prelude {
+		return r, err
 	}
 	for _, m := range []struct {
 		name string
+		raw  json.RawMessage
 		into any
-	}{{"statusCode", &r.status}, {"headers", &r.headers}, {"cookies", &r.cookies}, {"isBase64Encoded", &r.base64}} {
-		if raw := members[m.name]; raw != nil {
-			if err := json.Unmarshal(raw, m.into); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.name, err)
-			}
+	}{{"statusCode", status, &r.status}, {"headers", headers, &r.headers}, {"cookies", cookies, &r.cookies}, {"isBase64Encoded", base64, &r.base64}} {
+		if m.raw == nil {
+			continue
+		}
+		if err := json.Unmarshal(m.raw, m.into); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
 	return r, nil
@@ -151,9 +169,6 @@ func (t *truth) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// errNotJSON is a payload that no response can be read from.
-var errNotJSON = errors.New("the payload is not JSON")
-
 // parseAnswer reads what a function returned. With a statusCode it is a
 // response; any other JSON value is the body of a response with status 200,
 // compacted, and a string without its quotes: so it was recorded, while the
@@ -172,22 +187,8 @@ func parseAnswer(payload []byte) (*answer, error) {
 			return r.answer()
 		}
 	}
-	a := &answer{status: http.StatusOK}
-	if b[0] == '"' {
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return nil, errNotJSON
-		}
-		a.body = []byte(s)
-	} else {
-		var buf bytes.Buffer
-		if err := json.Compact(&buf, b); err != nil {
-			return nil, errNotJSON
-		}
-		a.body = buf.Bytes()
-	}
-	a.length = len(a.body)
-	return a, nil
+	body, err := plain(b)
+	return &answer{status: http.StatusOK, body: body, length: len(body)}, err
 }
 
 // answer checks a response and decodes its body.
@@ -196,20 +197,10 @@ func (r *response) answer() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(r.body) == 0 || string(r.body) == "null":
-	case r.body[0] == '"':
-		var s string
-		if err := json.Unmarshal(r.body, &s); err != nil {
-			return nil, err
+	if len(r.body) > 0 && string(r.body) != "null" {
+		if a.body, err = plain(r.body); err != nil {
+			return nil, fmt.Errorf("body: %w", err)
 		}
-		a.body = []byte(s)
-	default:
-		var buf bytes.Buffer
-		if err := json.Compact(&buf, r.body); err != nil {
-			return nil, err
-		}
-		a.body = buf.Bytes()
 	}
 	if r.base64 && len(a.body) > 0 {
 		if a.body, err = decodeBase64(a.body); err != nil {
