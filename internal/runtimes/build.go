@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -188,16 +189,33 @@ func (b *build) run(c command) (string, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
-	var out, all bytes.Buffer
+	var out bytes.Buffer
+	var all ending
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, &all), &all
 	if err := cmd.Run(); err != nil {
-		text := strings.TrimSpace(all.String())
+		text := strings.TrimSpace(string(all.kept))
 		if len(text) > outputKept {
 			text = "..." + text[len(text)-outputKept:]
 		}
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(c.argv, " "), err, text)
 	}
 	return out.String(), nil
+}
+
+// ending keeps the end of what is written to it, by several writers at once.
+type ending struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.kept = append(e.kept, p...)
+	if over := len(e.kept) - 2*outputKept; over > 0 {
+		e.kept = append(e.kept[:0], e.kept[over:]...)
+	}
+	return len(p), nil
 }
 
 // hostVariables is the environment for programs of the host, less what would

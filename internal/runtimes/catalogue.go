@@ -74,6 +74,7 @@ func All() []Runtime {
 		row("python3.12", Python, "3.12", "AL2023", Current),
 		row("python3.13", Python, "3.13", "AL2023", Current),
 		row("python3.14", Python, "3.14", "AL2023", Current),
+		row("python3.15", Python, "3.15", "AL2023", Current),
 		old("nodejs", Nodejs, "0.10"),
 		old("nodejs4.3", Nodejs, "4"),
 		old("nodejs4.3-edge", Nodejs, "4"),
@@ -87,10 +88,14 @@ func All() []Runtime {
 		row("nodejs20.x", Nodejs, "20", "AL2023", Current),
 		row("nodejs22.x", Nodejs, "22", "AL2023", Current),
 		row("nodejs24.x", Nodejs, "24", "AL2023", Current),
+		row("nodejs26.x", Nodejs, "26", "AL2023", Current),
 		old("java8", Java, "8"),
 		row("java8.al2", Java, "8", "AL2", Current),
+		row("java8.al2023", Java, "8", "AL2023", Current),
 		row("java11", Java, "11", "AL2", Current),
+		row("java11.al2023", Java, "11", "AL2023", Current),
 		row("java17", Java, "17", "AL2", Current),
+		row("java17.al2023", Java, "17", "AL2023", Current),
 		row("java21", Java, "21", "AL2023", Current),
 		row("java25", Java, "25", "AL2023", Current),
 		old("dotnetcore1.0", Dotnet, "1.0"),
@@ -105,6 +110,7 @@ func All() []Runtime {
 		row("ruby3.2", Ruby, "3.2", "AL2", Deprecated),
 		row("ruby3.3", Ruby, "3.3", "AL2023", Current),
 		row("ruby3.4", Ruby, "3.4", "AL2023", Current),
+		row("ruby4.0", Ruby, "4.0", "AL2023", Current),
 		old("go1.x", Go, "1"),
 		old("provided", Provided, "1"),
 		row("provided.al2", Provided, "2", "AL2", Current),
@@ -184,8 +190,8 @@ func (r Runtime) BaseImage() string {
 	switch {
 	case r.System == "AL1" && r.Name != "java8" && r.Name != "go1.x" && r.Name != "provided":
 		return ""
-	case r.Family == Java && strings.HasSuffix(r.Name, ".al2"):
-		return "java:8.al2"
+	case r.Family == Java:
+		return "java:" + strings.TrimPrefix(r.Name, "java")
 	case r.Family == Provided && r.Name == "provided":
 		return "provided:alami"
 	case r.Family == Provided:

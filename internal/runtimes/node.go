@@ -251,6 +251,7 @@ func (b *build) tryNode() error {
 	if err != nil {
 		return err
 	}
-	_, err = b.run(command{argv: []string{b.lang("bin/node"), "-e", "require(" + string(quoted) + ")"}})
+	_, err = b.run(command{argv: []string{b.lang("bin/node"), "-e", "require(" + string(quoted) + ")"},
+		env: []string{"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001"}}) // read as it is loaded, and not yet called
 	return err
 }
