@@ -154,6 +154,9 @@ func (d *debugger) variables(env map[string]string, port int, task string) {
 			path += ":" + env["PYTHONPATH"]
 		}
 		env["PYTHONPATH"] = path
+		if env["PYDEVD_DISABLE_FILE_VALIDATION"] == "" {
+			env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1" // a warning in each log otherwise
+		}
 		env[debugVariable] = strconv.Itoa(port)
 	default:
 		env[debugVariable] = strconv.Itoa(port)

@@ -44,8 +44,11 @@ def _begin():
 _begin()
 
 # The sitecustomize that this one has hidden, if there is one.
-sys.modules.pop("sitecustomize", None)
+_this = sys.modules.pop("sitecustomize", None)
 try:
     import sitecustomize  # noqa: F401
 except ImportError:
     pass
+finally:
+    # The import under way looks itself up when it is through.
+    sys.modules.setdefault("sitecustomize", _this)
