@@ -56,6 +56,6 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newUp(), newDev(), newDoctor(), newEnv(), newVersion(), newExtension(), newLogs(), newTrace())
+	root.AddCommand(newUp(), newDev(), newDoctor(), newEnv(), newVersion(), newExtension(), newRuntime(), newLogs(), newTrace(), newAsync())
 	return root
 }
