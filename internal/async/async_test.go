@@ -380,7 +380,7 @@ func TestPace(t *testing.T) {
 				time.Sleep(time.Second)
 				return answerOf("1", ""), nil
 			}
-		}, 128, 256},
+		}, 64, 256},
 		{"processor", func(*bench) func(*invoke.Request) (*invoke.Response, error) {
 			processor := make(chan struct{}, 1) // time stands still for who waits for a mutex
 			return func(*invoke.Request) (*invoke.Response, error) {
@@ -393,7 +393,7 @@ func TestPace(t *testing.T) {
 	} {
 		run(t, func(cfg *Config) { cfg.Workers = 256 }, func(b *bench) {
 			b.does(c.function(b))
-			for range 2000 {
+			for range 800 {
 				b.accept("f", `{}`)
 			}
 			b.sleep(time.Minute)

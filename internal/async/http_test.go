@@ -36,7 +36,7 @@ func TestEndpoints(t *testing.T) {
 			case "busy":
 				return throttled(r)
 			}
-			time.Sleep(time.Hour)
+			time.Sleep(time.Hour) // archtest:sleep virtual time
 			return answerOf("1", ""), nil
 		})
 		bad := b.accept("bad:live", `{"n":1}`)
