@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/google/uuid"
 
 	"github.com/firn-run/firn"
@@ -178,7 +179,10 @@ func (r *Registry) serveUpload(c *call) error {
 func (r *Registry) forPush(c *call, action string) error {
 	_, err := r.permitted(c.Context(), c.repo, c.id, action)
 	if err != nil && r.cfg.CreateOnPush && c.id.Account == c.repo.account && isMissing(err) {
-		return r.create(c.Context(), c.repo, &repository{})
+		err = r.create(c.Context(), c.repo, &repository{})
+		if _, made := errors.AsType[*types.RepositoryAlreadyExistsException](err); made {
+			err = nil // by another layer of the same push
+		}
 	}
 	return err
 }
