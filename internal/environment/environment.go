@@ -124,8 +124,8 @@ type Invocation struct {
 	Payload []byte
 	// LogTail asks for Outcome.LogTail.
 	LogTail bool
-	// Stream takes the response of a runtime that streams; nil has it
-	// buffered. Other answers are in the Outcome in either case.
+	// Stream takes the response as it comes; nil has it buffered. Errors are
+	// in the Outcome in either case.
 	Stream StreamSink
 }
 

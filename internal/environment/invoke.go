@@ -201,7 +201,7 @@ func (e *Environment) runtimeReadyLocked() {
 	if f != nil && f.held != nil {
 		f.holding.Reset(tailAfterNext)
 	}
-	if f != nil && f.relay != nil {
+	if f != nil && f.relay != nil && f.relay.accepted {
 		closeLocked(f.relay.alive)
 	}
 }

@@ -9,15 +9,17 @@ import (
 	"github.com/firn-run/firn/internal/runtimeapi"
 )
 
-// StreamSink takes the response of a runtime that streams, as it comes. Its
+// ResponseHead is what the head of a response says of it.
+type ResponseHead = runtimeapi.ResponseHead
+
+// StreamSink takes the response of a runtime as it comes. Its
 // methods are called by the goroutine that called Invoke, before Invoke
 // returns. They may block: the runtime is held up then, through the socket that
 // it writes to. An error means that the caller has gone: Invoke returns it, and
 // the invocation goes on without its caller.
 type StreamSink interface {
-	// Begin comes once, before any Write and perhaps long before. contentType
-	// is the one that the runtime gave, or "".
-	Begin(contentType string) error
+	// Begin comes once, before any Write and perhaps long before.
+	Begin(ResponseHead) error
 	// Write takes a piece of the response, never an empty one. p is valid
 	// during the call.
 	Write(p []byte) error
@@ -29,26 +31,27 @@ const streamAhead = 2
 // exitAfterBreak is how long a stream that has broken off waits for news of its
 // runtime's end: the kernel closes a dying process's sockets before it reports
 // the end, and the end is the better account of what happened.
-const exitAfterBreak = 100 * time.Millisecond
+const exitAfterBreak = time.Second
 
 // relay is the way of a response from the connection of the runtime, whose
 // goroutine calls Begin and Receive, to the goroutine of Invoke. Between the
 // two are streamAhead pieces and no lock.
 type relay struct {
-	begun    chan string // the content type, once
+	begun    chan ResponseHead // once
 	pieces   chan *runtimeapi.Body
 	produced atomic.Int64 // bytes received
 
 	// over is closed when the invocation has its answer, gone when its caller
 	// has left: the rest of the response is thrown away. alive is closed when
-	// the runtime asks for its next event. All are closed under
+	// the runtime asks for its next event after the response. All are closed under
 	// Environment.mu, once.
 	over, gone, alive chan struct{}
+	accepted          bool // a response is under way or was; guarded by Environment.mu
 }
 
 func newRelay() *relay {
 	return &relay{
-		begun:  make(chan string, 1),
+		begun:  make(chan ResponseHead, 1),
 		pieces: make(chan *runtimeapi.Body, streamAhead),
 		over:   make(chan struct{}),
 		gone:   make(chan struct{}),
@@ -57,9 +60,9 @@ func newRelay() *relay {
 }
 
 // Begin takes the head of the response.
-func (s *relay) Begin(contentType string) {
+func (s *relay) Begin(head ResponseHead) {
 	select {
-	case s.begun <- contentType:
+	case s.begun <- head:
 	default: // cannot be: the machine accepts one response
 	}
 }
@@ -101,8 +104,8 @@ func (e *Environment) pump(ctx context.Context, f *flight) (*Outcome, error) {
 	for {
 		var err error
 		select {
-		case contentType := <-s.begun:
-			pieces, err = s.pieces, sink.Begin(contentType)
+		case head := <-s.begun:
+			pieces, err = s.pieces, sink.Begin(head)
 		case piece := <-pieces:
 			err = give(sink, piece)
 		case out := <-f.answer:
@@ -125,9 +128,9 @@ func (e *Environment) pump(ctx context.Context, f *flight) (*Outcome, error) {
 // rest hands over what came in before the answer.
 func (s *relay) rest(sink StreamSink, out *Outcome) error {
 	select {
-	case contentType := <-s.begun:
+	case head := <-s.begun:
 		out.Streamed = true
-		if err := sink.Begin(contentType); err != nil {
+		if err := sink.Begin(head); err != nil {
 			return err
 		}
 	default:
@@ -174,6 +177,7 @@ func (e *Environment) acceptStreamLocked(s *step, a lifecycle.AcceptBody) {
 		// goroutine that is to take the stream.
 		e.api.Expire(lifecycle.Call(call))
 	}
+	f.relay.accepted = true
 	s.relay, s.accepted = f.relay, a.Call
 }
 

@@ -70,16 +70,16 @@ func (c *client) streamOrder(path string, cmd *command) {
 
 // sink collects a stream.
 type sink struct {
-	contentType string
-	begun       int
-	got         bytes.Buffer
-	pieces      []time.Time
-	onPiece     func(n int) error // before the n-th piece, from 1
+	head    ResponseHead
+	begun   int
+	got     bytes.Buffer
+	pieces  []time.Time
+	onPiece func(n int) error // before the n-th piece, from 1
 }
 
-func (s *sink) Begin(contentType string) error {
+func (s *sink) Begin(head ResponseHead) error {
 	s.begun++
-	s.contentType = contentType
+	s.head = head
 	return nil
 }
 
@@ -109,8 +109,8 @@ func TestStreamAsItComes(t *testing.T) {
 	s := &sink{}
 	out := w.invoke(command{Do: "stream", Code: 3, Millis: 150}, into(s), tail)
 	end := time.Now()
-	if got := s.got.String(); got != "<0><1><2>" || s.contentType != "text/test" || s.begun != 1 {
-		t.Errorf("%q, %q, begun %d times", got, s.contentType, s.begun)
+	if got := s.got.String(); got != "<0><1><2>" || s.head != (ResponseHead{ContentType: "text/test", Streaming: true}) || s.begun != 1 {
+		t.Errorf("%q, %+v, begun %d times", got, s.head, s.begun)
 	}
 	if len(s.pieces) != 3 || end.Sub(s.pieces[0]) < 300*time.Millisecond {
 		t.Errorf("the first of %d pieces came %v before the end", len(s.pieces), end.Sub(s.pieces[0]))
@@ -160,24 +160,46 @@ func TestStreamEnds(t *testing.T) {
 			if !w.log.has(test.report) {
 				t.Errorf("no %q", test.report)
 			}
-			if out := w.invoke(command{Do: "echo"}, into(&sink{})); out.FunctionError != "" || out.Streamed || len(out.Payload) == 0 {
+			if out := w.invoke(command{Do: "echo"}); out.FunctionError != "" || out.Streamed || len(out.Payload) == 0 {
 				t.Errorf("after it: %+v", out)
 			}
 		})
 	}
 }
 
-// TestNotStreamed: what is no stream is an ordinary outcome also for a caller
-// who asked for one.
+// TestRuntimeThatDoesNotStream: its response goes on all the same, and may be
+// as large as any stream.
+func TestRuntimeThatDoesNotStream(t *testing.T) {
+	w := ready(t, fixture{})
+	s := &sink{}
+	const n = firn.MaxPayloadBytes + 1
+	out := w.invoke(command{Do: "big", Code: n}, into(s))
+	if !out.Streamed || out.FunctionError != "" || s.got.Len() != n || s.head != (ResponseHead{ContentType: "application/test"}) {
+		t.Errorf("%+v, %+v, %d bytes", out, s.head, s.got.Len())
+	}
+}
+
+// TestNotStreamed: an error instead of a response is an ordinary outcome also
+// for a caller who asked for a stream.
 func TestNotStreamed(t *testing.T) {
 	w := ready(t, fixture{timeout: 2 * time.Second})
-	for _, cmd := range []command{{Do: "counter"}, {Do: "error"}, {Do: "exit", Code: 1}, {Do: "big", Code: firn.MaxPayloadBytes + 1}, {Do: "panic"}} {
+	for _, cmd := range []command{{Do: "error"}, {Do: "exit", Code: 1}, {Do: "panic"}} {
 		s := &sink{}
 		out := w.invoke(cmd, into(s))
 		if out.Streamed || s.begun > 0 || len(out.Payload) == 0 {
 			t.Errorf("%s: %+v", cmd.Do, out)
 		}
 		w.waitReady()
+	}
+}
+
+// TestExitInFirstStream: the end of the runtime is told also when its init was
+// a part of the invocation.
+func TestExitInFirstStream(t *testing.T) {
+	w := start(t, fixture{})
+	out := w.invoke(command{Do: "stream", Code: 1, Arg: "exit"}, into(&sink{}))
+	if !strings.Contains(string(out.Payload), "exit status 7") {
+		t.Errorf("%+v: %s", out, out.Payload)
 	}
 }
 

@@ -3,7 +3,6 @@ package invoke
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"github.com/firn-run/firn/internal/environment"
 )
@@ -11,11 +10,11 @@ import (
 // StreamHead is what is known of a streamed answer before its first byte.
 type StreamHead struct {
 	// ContentType is the one that the runtime gave; when it gave none,
-	// application/octet-stream for a runtime that streams and application/json
-	// for one that does not.
+	// application/octet-stream for what it calls a stream and application/json
+	// otherwise.
 	ContentType string
-	// Streaming says that the runtime streams; otherwise the whole answer, or
-	// the error of a function that failed before it streamed, follows.
+	// Streaming says that the runtime calls its answer a stream. One that does
+	// not (as that for Go) may be one all the same.
 	Streaming       bool
 	ExecutedVersion string
 	// TraceHeader is the X-Amzn-Trace-Id that the function saw.
@@ -33,7 +32,7 @@ type StreamWriter interface {
 	// may be long in coming) and before any Write. It does not come when the
 	// invocation failed before that.
 	Head(StreamHead) error
-	// Write takes one piece as it came from the runtime, at most 64 KiB, and
+	// Write takes one piece as it came from the runtime, at most 32 KiB, and
 	// hands it on at once: the writer flushes. It may block for as long as the
 	// client is slow; so does the function then. p is the caller's again after
 	// the return.
@@ -65,20 +64,8 @@ func (i *Invoker) Stream(ctx context.Context, req *Request, w StreamWriter) (*St
 		return nil, err
 	}
 	r := &StreamResult{Outcome: out.Outcome, Begun: sink.begun, ExecutedVersion: out.ExecutedVersion, TraceHeader: out.TraceHeader}
-	if r.Streamed || r.FunctionError != "" {
-		return r, nil
-	}
-	defer r.Release()
-	r.Payload = nil
-	if err := sink.whole(out.Payload, out.ContentType); err != nil {
-		return nil, err
-	}
-	r.Begun = true
 	return r, nil
 }
-
-// pieceBytes bounds what is handed to a StreamWriter at once.
-const pieceBytes = 64 << 10
 
 // streamSink writes the answer of one invocation to its caller, at the pace
 // that streams may have. It implements environment.StreamSink.
@@ -91,15 +78,14 @@ type streamSink struct {
 	failed error // of the writer, or ctx's
 }
 
-// Begin begins the answer of a runtime that streams.
-func (s *streamSink) Begin(contentType string) error {
-	s.head.Streaming = true
-	return s.begin(contentType, "application/octet-stream")
-}
-
-func (s *streamSink) begin(contentType, otherwise string) error {
-	s.begun = true
-	s.head.ContentType = cmp.Or(contentType, otherwise)
+// Begin begins the answer.
+func (s *streamSink) Begin(head environment.ResponseHead) error {
+	s.begun, s.head.Streaming = true, head.Streaming
+	otherwise := "application/json"
+	if head.Streaming {
+		otherwise = "application/octet-stream"
+	}
+	s.head.ContentType = cmp.Or(head.ContentType, otherwise)
 	s.failed = s.w.Head(s.head)
 	return s.failed
 }
@@ -110,17 +96,4 @@ func (s *streamSink) Write(p []byte) error {
 		s.failed = s.w.Write(p)
 	}
 	return s.failed
-}
-
-// whole writes the answer of a runtime that does not stream.
-func (s *streamSink) whole(payload []byte, contentType string) error {
-	if err := s.begin(contentType, "application/json"); err != nil {
-		return err
-	}
-	for p := range slices.Chunk(payload, pieceBytes) {
-		if err := s.Write(p); err != nil {
-			return err
-		}
-	}
-	return nil
 }

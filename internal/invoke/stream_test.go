@@ -1,22 +1,19 @@
 package invoke
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/environment"
 )
 
 // page is a StreamWriter that keeps what was written.
 type page struct {
 	heads []StreamHead
-	sizes []int
-	got   bytes.Buffer
 	err   error // of the next method
 }
 
@@ -25,11 +22,7 @@ func (p *page) Head(h StreamHead) error {
 	return p.err
 }
 
-func (p *page) Write(b []byte) error {
-	p.sizes = append(p.sizes, len(b))
-	p.got.Write(b)
-	return p.err
-}
+func (p *page) Write([]byte) error { return p.err }
 
 func sinkOf(w StreamWriter, cfg Config) *streamSink {
 	return &streamSink{ctx: context.Background(), w: w, pace: New(cfg).pace(), head: StreamHead{ExecutedVersion: "7", TraceHeader: "Root=1"}}
@@ -37,39 +30,21 @@ func sinkOf(w StreamWriter, cfg Config) *streamSink {
 
 func TestStreamHeads(t *testing.T) {
 	for _, test := range []struct {
-		given string
-		whole bool
+		given environment.ResponseHead
 		want  StreamHead
 	}{
-		{"text/html", false, StreamHead{ContentType: "text/html", Streaming: true}},
-		{"", false, StreamHead{ContentType: "application/octet-stream", Streaming: true}},
-		{"text/html", true, StreamHead{ContentType: "text/html"}},
-		{"", true, StreamHead{ContentType: "application/json"}},
+		{environment.ResponseHead{ContentType: "text/html", Streaming: true}, StreamHead{ContentType: "text/html", Streaming: true}},
+		{environment.ResponseHead{Streaming: true}, StreamHead{ContentType: "application/octet-stream", Streaming: true}},
+		{environment.ResponseHead{ContentType: "text/html"}, StreamHead{ContentType: "text/html"}},
+		{environment.ResponseHead{}, StreamHead{ContentType: "application/json"}},
 	} {
 		var w page
 		s := sinkOf(&w, Config{})
-		var err error
-		if test.whole {
-			err = s.whole(nil, test.given)
-		} else {
-			err = s.Begin(test.given)
-		}
+		err := s.Begin(test.given)
 		test.want.ExecutedVersion, test.want.TraceHeader = "7", "Root=1"
-		if err != nil || len(w.heads) != 1 || w.heads[0] != test.want || len(w.sizes) > 0 {
-			t.Errorf("%+v: %v, %+v, %v", test, err, w.heads, w.sizes)
+		if err != nil || len(w.heads) != 1 || w.heads[0] != test.want || !s.begun {
+			t.Errorf("%+v: %v, %+v", test, err, w.heads)
 		}
-	}
-}
-
-// TestWholeAnswer is cut into pieces.
-func TestWholeAnswer(t *testing.T) {
-	var w page
-	payload := bytes.Repeat([]byte("0123456789"), 14_000)
-	if err := sinkOf(&w, Config{}).whole(payload, ""); err != nil {
-		t.Fatal(err)
-	}
-	if want := []int{pieceBytes, pieceBytes, len(payload) - 2*pieceBytes}; !slices.Equal(w.sizes, want) || !bytes.Equal(w.got.Bytes(), payload) {
-		t.Errorf("pieces of %v", w.sizes)
 	}
 }
 
@@ -77,10 +52,8 @@ func TestWholeAnswer(t *testing.T) {
 func TestWriterFails(t *testing.T) {
 	w := page{err: errors.New("gone")}
 	for what, do := range map[string]func(*streamSink) error{
-		"head":       func(s *streamSink) error { return s.Begin("") },
-		"write":      func(s *streamSink) error { return s.Write([]byte("x")) },
-		"whole":      func(s *streamSink) error { return s.whole([]byte("x"), "") },
-		"whole head": func(s *streamSink) error { return s.whole(nil, "") },
+		"head":  func(s *streamSink) error { return s.Begin(environment.ResponseHead{}) },
+		"write": func(s *streamSink) error { return s.Write([]byte("x")) },
 	} {
 		s := sinkOf(&w, Config{})
 		if err := do(s); !errors.Is(err, w.err) || !errors.Is(s.failed, w.err) {

@@ -61,8 +61,8 @@ type Invocation struct {
 	RequestID string
 	ARN       string // as invoked, with the qualifier the caller used
 	TraceID   string // value of X-Amzn-Trace-Id, may be empty
-	// Stream says that the invoker takes a streamed response as it comes;
-	// otherwise such a one is buffered as any other.
+	// Stream says that the invoker takes the response as it comes, whatever
+	// mode the runtime gives it; otherwise every response is buffered.
 	Stream bool
 }
 

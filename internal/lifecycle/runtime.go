@@ -230,7 +230,7 @@ func (m *Machine) runtimeResponse(ev RuntimeResponse) {
 	m.runtime.state = runtimeInvocationResponse
 	m.runtime.body = parked{ev.Call, true}
 	inv := &m.invocation
-	if ev.Streaming && inv.Stream {
+	if inv.Stream { // the invoker's wish decides, not the runtime's mode
 		inv.streaming = true
 		m.do(AcceptBody{Call: ev.Call, Stream: true})
 		return

@@ -7,12 +7,19 @@ import (
 	"github.com/firn-run/firn/internal/lifecycle"
 )
 
+// ResponseHead is what the head of a response says of it.
+type ResponseHead struct {
+	// ContentType is the header's value as the runtime sent it, or "".
+	ContentType string
+	// Streaming says that the runtime named its response mode so.
+	Streaming bool
+}
+
 // Receiver takes a response that is streamed. Its methods are called by the
 // goroutine of the response's connection.
 type Receiver interface {
-	// Begin comes first. contentType is the header's value as the runtime sent
-	// it, or "".
-	Begin(contentType string)
+	// Begin comes first.
+	Begin(ResponseHead)
 	// Receive takes a piece of the body, never an empty one, which is the
 	// receiver's to release. It blocks for as long as there is no room for it:
 	// nothing is read from the connection meanwhile.
@@ -47,7 +54,7 @@ func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
 	var err error
 	if r := c.receiver; r != nil {
 		c.accepts, c.receiver = false, nil
-		r.Begin(contentType)
+		r.Begin(ResponseHead{ContentType: contentType, Streaming: mode == "streaming"})
 		done.Bytes, err = c.readStream(call, r, body)
 	} else {
 		c.accepts = false

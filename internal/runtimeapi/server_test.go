@@ -49,7 +49,7 @@ func (h *script) Handle(ev lifecycle.Event, call lifecycle.Call, body *Body) {
 			h.server.Reply(lifecycle.Refuse{Call: call, Status: 400, ErrorType: "InvalidRequestID", Message: "Invalid request ID"}, nil)
 			return
 		}
-		if h.receiver != nil && ev.Streaming {
+		if h.receiver != nil {
 			h.server.AcceptStream(call, h.receiver)
 			return
 		}

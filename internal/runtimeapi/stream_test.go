@@ -18,17 +18,17 @@ import (
 
 // collector is a receiver that hands pieces to the test.
 type collector struct {
-	begun  chan string
+	begun  chan ResponseHead
 	pieces chan string
 	count  bool // only the length matters
 	total  int64
 }
 
 func newCollector() *collector {
-	return &collector{begun: make(chan string, 10), pieces: make(chan string, 1000)}
+	return &collector{begun: make(chan ResponseHead, 10), pieces: make(chan string, 1000)}
 }
 
-func (c *collector) Begin(contentType string) { c.begun <- contentType }
+func (c *collector) Begin(head ResponseHead) { c.begun <- head }
 
 func (c *collector) Receive(piece *Body) {
 	c.total += int64(len(piece.Bytes()))
@@ -65,8 +65,8 @@ func TestStreamFlows(t *testing.T) {
 				head, end = streamHead+"Content-Length: 16\r\n\r\n", ""
 			}
 			io.WriteString(c, head)
-			if contentType := <-got.begun; contentType != "text/x" {
-				t.Errorf("content type %q", contentType)
+			if head := <-got.begun; head != (ResponseHead{"text/x", true}) {
+				t.Errorf("%+v", head)
 			}
 			for i := range 4 {
 				if chunked {
