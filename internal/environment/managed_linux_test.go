@@ -313,6 +313,22 @@ func pythonPaths(t *testing.T, w *world, m *managed) {
 	want(t, sdk, map[string]any{"sdk": "/var/runtime/boto3/__init__.py"})
 }
 
+// A managed runtime works without isolation too, with layers and a wrapper in
+// other places.
+func TestManagedInProcessSandbox(t *testing.T) {
+	m := pythonFunction(t)
+	m.backend = backend(t)
+	w, sink := m.start("app.handler", map[string]string{"AWS_LAMBDA_EXEC_WRAPPER": "/opt/wrap"})
+	answer, _ := w.send(map[string]any{"a": 1})
+	want(t, answer, map[string]any{"count": 1, "layer": "of the layer"})
+	sink.mustSay(t, "import 'layered'")
+	env, _ := w.again(map[string]any{"do": "env"})
+	want(t, env, map[string]any{"PYTHONPATH": m.dir + "/var/runtime", "LAMBDA_RUNTIME_DIR": m.dir + "/var/runtime"})
+	if _, there := env["_FIRN_OPT"]; there {
+		t.Error("firn's own variable is left")
+	}
+}
+
 // With JSON logging the client writes objects and tells levels.
 func TestPythonJSONLog(t *testing.T) {
 	m := pythonFunction(t)
