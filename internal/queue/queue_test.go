@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,14 +199,19 @@ func TestTimes(t *testing.T) {
 		// A gate that names a time is asked again then, and on Wake.
 		put(t, q, "paused", "y", time.Now())
 		began = time.Now()
-		until := began.Add(time.Minute)
-		gate := func(string, int, time.Time) (bool, time.Time) { return !time.Now().Before(until), until }
+		var until atomic.Pointer[time.Time]
+		at := began.Add(time.Minute)
+		until.Store(&at)
+		gate := func(string, int, time.Time) (bool, time.Time) {
+			return !time.Now().Before(*until.Load()), *until.Load()
+		}
 		if _, err = q.Claim(t.Context(), gate, time.Minute); err != nil || since() != time.Minute {
 			t.Fatalf("paused lane after %v, %v", since(), err)
 		}
 		put(t, q, "woken", "z", time.Now())
-		began, until = time.Now(), time.Now().Add(time.Hour)
-		wake := time.AfterFunc(time.Second, func() { until = time.Now(); q.Wake("woken") })
+		began, at = time.Now(), time.Now().Add(time.Hour)
+		until.Store(&at)
+		wake := time.AfterFunc(time.Second, func() { now := time.Now(); until.Store(&now); q.Wake("woken") })
 		defer wake.Stop()
 		if _, err = q.Claim(t.Context(), gate, time.Minute); err != nil || since() != time.Second {
 			t.Fatalf("woken lane after %v, %v", since(), err)
