@@ -152,6 +152,8 @@ func TestFunctionURL(t *testing.T) {
 		n.get(url+"nowhere").expect(t, 404, "404 page not found\n")
 		n.get(url+"panic").expect(t, 502, "Internal Server Error")
 		n.get(url+"cookies").expect(t, 303, "")
+		n.turnedOff(url)
+		n.aliased()
 		n.signed(url, id)
 
 		if _, err := n.client.DeleteFunctionUrlConfig(t.Context(), &lambda.DeleteFunctionUrlConfigInput{FunctionName: aws.String("web")}); err != nil {
@@ -160,6 +162,57 @@ func TestFunctionURL(t *testing.T) {
 		n.get(url).expect(t, 403, `{"Message":null}`)
 		n.stop()
 	})
+}
+
+// turnedOff turns the function off and on again.
+func (n *node) turnedOff(url string) {
+	n.t.Helper()
+	name := aws.String("web")
+	if _, err := n.client.PutFunctionConcurrency(n.t.Context(), &lambda.PutFunctionConcurrencyInput{FunctionName: name, ReservedConcurrentExecutions: aws.Int32(0)}); err != nil {
+		n.t.Fatal(err)
+	}
+	out := n.get(url + "cookies")
+	out.expect(n.t, 429, `{"Reason":"ReservedFunctionConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}`)
+	if got := out.Header.Get("X-Amzn-Errortype"); got != "TooManyRequestsException" {
+		n.t.Errorf("the error's type is %q", got)
+	}
+	if _, err := n.client.DeleteFunctionConcurrency(n.t.Context(), &lambda.DeleteFunctionConcurrencyInput{FunctionName: name}); err != nil {
+		n.t.Fatal(err)
+	}
+	n.get(url+"cookies").expect(n.t, 303, "")
+}
+
+// aliased gives an alias a URL of its own, with a policy of its own, and then
+// takes the alias away.
+func (n *node) aliased() {
+	n.t.Helper()
+	ctx, name, live := n.t.Context(), aws.String("web"), aws.String("live")
+	version, err := n.client.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: name})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if _, err := n.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: name, Name: live, FunctionVersion: version.Version}); err != nil {
+		n.t.Fatal(err)
+	}
+	url := n.functionURL(&lambda.CreateFunctionUrlConfigInput{FunctionName: name, Qualifier: live, AuthType: types.FunctionUrlAuthTypeNone})
+	n.get(url+"cookies").expect(n.t, 403, "") // the function's policy is not the alias's
+	for _, in := range []*lambda.AddPermissionInput{
+		{StatementId: aws.String("url"), Action: aws.String("lambda:InvokeFunctionUrl"), FunctionUrlAuthType: types.FunctionUrlAuthTypeNone},
+		{StatementId: aws.String("invoke"), Action: aws.String("lambda:InvokeFunction"), InvokedViaFunctionUrl: aws.Bool(true)},
+	} {
+		in.FunctionName, in.Qualifier, in.Principal = name, live, aws.String("*")
+		if _, err := n.client.AddPermission(ctx, in); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	eventually(n.t, "the version answers", func() (bool, any) { // it is prepared in the background
+		out := n.get(url + "cookies")
+		return out.StatusCode == 303, out.StatusCode
+	})
+	if _, err := n.client.DeleteFunctionUrlConfig(ctx, &lambda.DeleteFunctionUrlConfigInput{FunctionName: name, Qualifier: live}); err != nil {
+		n.t.Fatal(err)
+	}
+	n.get(url+"cookies").expect(n.t, 403, `{"Message":null}`)
 }
 
 // signed turns a URL over to AWS_IAM.

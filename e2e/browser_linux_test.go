@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -73,13 +74,56 @@ func watch(t *testing.T, origin *httptest.Server, told chan report, path string)
 	panic("unreachable: Fatal ends the test")
 }
 
-// TestBrowser watches a stream in a real browser: across origins, by CORS and
-// its preflight, piece by piece as the function writes them.
+// TestStreamedURLMuch: the greatest answer through a URL, in little memory.
+func TestStreamedURLMuch(t *testing.T) {
+	needLinux(t)
+	t.Parallel()
+	n := start(t, options{args: []string{"--quiet", "--stream-mbps", "0"}})
+	url := n.streamingURL(nil)
+	n.get(url+"cookies").expect(t, 303, "") // and the environment is warm
+	base, highest := n.memory(), n.watch()
+	begun := time.Now()
+	res, err := n.visitor().Get(url + much)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	first := time.Since(begun)
+	if got, err := io.Copy(io.Discard, res.Body); err != nil || got != muchMB<<20 {
+		t.Errorf("%d bytes, %v", got, err)
+	}
+	took, grown := time.Since(begun), highest()-base
+	t.Logf("%d MiB: first byte after %v, %.0f MB/s, %.1f MiB more memory", muchMB, first.Round(time.Millisecond), float64(muchMB<<20)/1e6/took.Seconds(), float64(grown)/(1<<20))
+	if first > took/2 || grown > memoryBound {
+		t.Errorf("the first byte came after %v of %v, with %d bytes more memory", first, took, grown)
+	}
+}
+
+// muchMB is nearly the limit, which counts the prelude too.
+const muchMB = streamedMB - 1
+
+// much is where the web application answers with muchMB.
+const much = "bytes?mb=199"
+
+// streamingURL makes a web application with a URL that streams.
+func (n *node) streamingURL(cors *types.Cors) string {
+	n.t.Helper()
+	n.web("web", "stream")
+	url := n.functionURL(&lambda.CreateFunctionUrlConfigInput{
+		FunctionName: aws.String("web"), AuthType: types.FunctionUrlAuthTypeNone, InvokeMode: types.InvokeModeResponseStream, Cors: cors,
+	})
+	n.permitAll("web")
+	return url
+}
+
+// TestBrowser watches streams in a real browser: across origins, by CORS and
+// its preflight, piece by piece as the function writes them; and one of the
+// greatest size.
 func TestBrowser(t *testing.T) {
 	_, err := exec.LookPath("chromium")
 	require.Feature(t, "chromium", err == nil, "install it, for example: apt-get install chromium")
-	n := start(t, options{})
-	n.web("web", "stream")
+	needLinux(t)
+	n := start(t, options{args: []string{"--quiet", "--stream-mbps", "0"}})
 
 	told := make(chan report, 1)
 	pages := map[string]string{}
@@ -96,12 +140,8 @@ func TestBrowser(t *testing.T) {
 		fmt.Fprintf(w, reader, pages[r.URL.Path])
 	}))
 	defer origin.Close()
-	url := n.functionURL(&lambda.CreateFunctionUrlConfigInput{
-		FunctionName: aws.String("web"), AuthType: types.FunctionUrlAuthTypeNone, InvokeMode: types.InvokeModeResponseStream,
-		Cors: &types.Cors{AllowOrigins: []string{origin.URL}, AllowMethods: []string{"GET"}, AllowHeaders: []string{"x-test"}},
-	})
-	n.permitAll("web")
-	pages["/pieces"], pages["/much"] = url+"stream?n=6&ms=250", url+"bytes?mb=16"
+	url := n.streamingURL(&types.Cors{AllowOrigins: []string{origin.URL}, AllowMethods: []string{"GET"}, AllowHeaders: []string{"x-test"}})
+	pages["/pieces"], pages["/much"] = url+"stream?n=6&ms=250", url+much
 
 	r := watch(t, origin, told, "/pieces")
 	if r.Error != "" || r.Status != 200 || r.Kind != "text/event-stream" || len(r.Pieces) != 6 {
@@ -112,9 +152,11 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("piece %d: %+v", i, r.Pieces)
 		}
 	}
+	base, highest := n.memory(), n.watch()
 	r = watch(t, origin, told, "/much")
-	if r.Error != "" || r.Bytes != 16<<20 || len(r.Pieces) < 16 {
-		t.Errorf("%d bytes in %d pieces, %s", r.Bytes, len(r.Pieces), r.Error)
+	grown := highest() - base
+	if r.Error != "" || r.Bytes != muchMB<<20 || len(r.Pieces) < 100 || grown > memoryBound {
+		t.Errorf("%d bytes in %d pieces and more, %s; %d bytes more memory", r.Bytes, len(r.Pieces), r.Error, grown)
 	}
-	t.Logf("16 MiB in %.0f ms after the first piece", r.Last-r.Pieces[0].At)
+	t.Logf("%d MiB in %.0f ms after the first piece, %.1f MiB more memory", muchMB, r.Last-r.Pieces[0].At, float64(grown)/(1<<20))
 }
