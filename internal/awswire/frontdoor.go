@@ -18,7 +18,7 @@ import (
 //
 //	X-Amz-Target                           the part before the dot
 //	/service/NAME/operation/OP             NAME
-//	a form, or GET with an Action          the service in the signature's scope;
+//	a form or an Action at /               the service in the signature's scope;
 //	                                       without one the action and its version
 //	any other path                         the service that has the route, the
 //	                                       signature's first
@@ -57,7 +57,9 @@ func (d *frontDoor) choose(r *http.Request) (mux *Mux, absent string) {
 	if name, _ := cutPath(r.URL.Path); name != "" {
 		return d.named(model.CBOR, name, scope)
 	}
-	if isForm(r) || r.URL.Path == "/" && strings.Contains(r.URL.RawQuery, "Action=") {
+	// Forms go to the root. A form's content type elsewhere means nothing: curl
+	// gives it to whatever it posts.
+	if r.URL.Path == "/" && (isForm(r) || strings.Contains(r.URL.RawQuery, "Action=")) {
 		return d.query(r, scope)
 	}
 	signed := d.signed(scope)

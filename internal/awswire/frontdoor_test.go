@@ -58,6 +58,7 @@ func TestFrontDoor(t *testing.T) {
 		kind                       string // Content-Type
 	}{
 		{"REST", "GET", "/2016-08-19/account-settings", "", nil, 200, "{}", "application/json"},
+		{"REST with curl's content type", "GET", "/2016-08-19/account-settings", "", []string{"Content-Type", "application/x-www-form-urlencoded"}, 200, "{}", "application/json"},
 		{"REST, unknown", "GET", "/2016-08-19/nothing", "", nil, 404, "The operation GET /2016-08-19/nothing is unknown.", ""},
 		{"REST of a foreign service", "GET", "/bucket/key", "", []string{"Authorization", scope("xray")}, 501, "firn does not serve xray", "application/json"},
 		{"S3", "GET", "/", "", []string{"Authorization", scope("s3")}, 501, "<Message>firn does not serve s3;", "text/xml"},
