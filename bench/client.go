@@ -31,7 +31,20 @@ type prepared struct {
 
 // prepare signs an invocation of the function.
 func (n *node) prepare(ctx context.Context, function string, payload []byte) (*prepared, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.endpoint+"/2015-03-31/functions/"+function+"/invocations", bytes.NewReader(payload))
+	req, err := n.request(ctx, "/2015-03-31/functions/"+function+"/invocations", payload)
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	if err := req.Write(&buf); err != nil {
+		return nil, err
+	}
+	return &prepared{addr: req.URL.Host, bytes: buf.Bytes(), answer: len(payload)}, nil
+}
+
+// request signs a POST of payload.
+func (n *node) request(ctx context.Context, path string, payload []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.endpoint+path, bytes.NewReader(payload))
 	if err != nil {
 		return nil, err
 	}
@@ -43,11 +56,7 @@ func (n *node) prepare(ctx context.Context, function string, payload []byte) (*p
 	if err := v4.NewSigner().SignHTTP(ctx, creds, req, hash, "lambda", n.region, time.Now()); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	var buf bytes.Buffer
-	if err := req.Write(&buf); err != nil {
-		return nil, err
-	}
-	return &prepared{addr: req.URL.Host, bytes: buf.Bytes(), answer: len(payload)}, nil
+	return req, nil
 }
 
 // caller is one keep-alive connection.

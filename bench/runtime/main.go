@@ -3,7 +3,7 @@
 // what is measured is the platform and not the runtime. It answers with the
 // event as it came. An event {"hold":MS} makes it work until that Unix time,
 // in milliseconds, and answer with the time at which it began,
-// {"at":NANOSECONDS}.
+// {"at":NANOSECONDS}. An event {"stream":N} makes it stream N bytes.
 package main
 
 import (
@@ -47,6 +47,12 @@ func run(addr string) error {
 		}
 		began := time.Now()
 		id := header(a.head, "\r\nLambda-Runtime-Aws-Request-Id: ")
+		if n := streamed(event); n > 0 {
+			if err := a.stream(addr, string(id), n); err != nil {
+				return err
+			}
+			continue
+		}
 		request := make([]byte, 0, 256+len(event))
 		request = append(request, "POST /2018-06-01/runtime/invocation/"...)
 		request = append(request, id...)
@@ -74,6 +80,35 @@ func handle(event []byte, began time.Time) []byte {
 	return fmt.Appendf(nil, `{"at":%d}`, began.UnixNano())
 }
 
+// streamed is how many bytes an event wants streamed.
+func streamed(event []byte) int {
+	var e struct{ Stream int }
+	if !bytes.HasPrefix(event, []byte(`{"stream":`)) || json.Unmarshal(event, &e) != nil {
+		return 0
+	}
+	return e.Stream
+}
+
+// stream answers with n bytes in chunks of 64 KiB.
+func (a *api) stream(addr, id string, n int) error {
+	const most = 64 << 10
+	if err := a.write([]byte("POST /2018-06-01/runtime/invocation/" + id + "/response HTTP/1.1\r\nHost: " + addr +
+		"\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n\r\n")); err != nil {
+		return err
+	}
+	for n > 0 {
+		size := min(n, most)
+		chunk := fmt.Appendf(make([]byte, 0, size+16), "%x\r\n", size)
+		chunk = append(chunk, bytes.Repeat([]byte{'s'}, size)...)
+		if err := a.write(append(chunk, "\r\n"...)); err != nil {
+			return err
+		}
+		n -= size
+	}
+	_, err := a.exchange([]byte("0\r\n\r\n"))
+	return err
+}
+
 func dial(addr string) (*api, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -95,12 +130,8 @@ func dial(addr string) (*api, error) {
 // exchange sends a request and returns the body of its response, valid until
 // the next call.
 func (a *api) exchange(request []byte) ([]byte, error) {
-	for len(request) > 0 {
-		n, err := syscall.Write(a.fd, request)
-		if err != nil && !errors.Is(err, syscall.EINTR) {
-			return nil, fmt.Errorf("write: %w", err)
-		}
-		request = request[max(n, 0):]
+	if err := a.write(request); err != nil {
+		return nil, err
 	}
 	a.buf, a.r = append(a.buf[:0], a.buf[a.r:]...), 0
 	for {
@@ -111,6 +142,17 @@ func (a *api) exchange(request []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+func (a *api) write(p []byte) error {
+	for len(p) > 0 {
+		n, err := syscall.Write(a.fd, p)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return fmt.Errorf("write: %w", err)
+		}
+		p = p[max(n, 0):]
+	}
+	return nil
 }
 
 // body reads what follows a head of the given length.
