@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/firn-run/firn/internal/runtimes"
 )
 
 // folder makes a folder of files.
@@ -34,6 +36,16 @@ func write(t testing.TB, file, text string) {
 	}
 }
 
+// newest is the runtime that is taken when nothing speaks for another one.
+func newest(family runtimes.Family) (name string) {
+	for _, r := range runtimes.All() {
+		if r.Family == family && r.Support == runtimes.Current {
+			name = r.Name
+		}
+	}
+	return name
+}
+
 func TestDetect(t *testing.T) {
 	const goMain = "package main\n\nfunc main() {}\n"
 	for _, test := range []struct {
@@ -49,26 +61,26 @@ func TestDetect(t *testing.T) {
 		{name: "go with an old build", files: map[string]string{"go.mod": "module x", "cmd.go": goMain, "bootstrap": "\x7fELF"}, want: "provided.al2023 bootstrap " + goBuild},
 		{name: "go library", files: map[string]string{"go.mod": "module x", "lib.go": "package lib", "x_test.go": goMain}, fails: "no package main"},
 		{name: "go library with a bootstrap", files: map[string]string{"go.mod": "module x", "lib.go": "package lib", "bootstrap": "#!/bin/sh"}, want: "provided.al2023 bootstrap"},
-		{name: "python", files: map[string]string{"lambda_function.py": "import os\n\ndef helper():\n  pass\n\ndef lambda_handler(event, context):\n  return 1\n"}, want: "python3.14 lambda_function.lambda_handler"},
+		{name: "python", files: map[string]string{"lambda_function.py": "import os\n\ndef helper():\n  pass\n\ndef lambda_handler(event, context):\n  return 1\n"}, want: newest(runtimes.Python) + " lambda_function.lambda_handler"},
 		{name: "python at hand", files: map[string]string{"app.py": "async def handler(event, context): pass"}, installed: []string{"python3.11", "python3.12", "nodejs22.x"}, want: "python3.12 app.handler"},
 		{name: "python's version", files: map[string]string{"app.py": "def only(e, c): pass", ".python-version": "3.11.7\n"}, installed: []string{"python3.12"}, want: "python3.11 app.only"},
 		{name: "python, two functions", files: map[string]string{"app.py": "def a(e, c): pass\ndef b(e, c): pass\n"}, cfg: Config{Runtime: "python3.13"}, fails: "--handler"},
 		{name: "requirements alone", files: map[string]string{"requirements.txt": ""}, fails: "--handler"},
-		{name: "requirements and a handler", files: map[string]string{"requirements.txt": ""}, cfg: Config{Handler: "x.y"}, want: "python3.14 x.y"},
-		{name: "node", files: map[string]string{"index.mjs": "import x from 'y'\nexport const handler = async (event) => 1\n"}, want: "nodejs24.x index.handler"},
-		{name: "node, commonjs", files: map[string]string{"index.js": "module.exports.run = async () => 1\n"}, want: "nodejs24.x index.run"},
+		{name: "requirements and a handler", files: map[string]string{"requirements.txt": ""}, cfg: Config{Handler: "x.y"}, want: newest(runtimes.Python) + " x.y"},
+		{name: "node", files: map[string]string{"index.mjs": "import x from 'y'\nexport const handler = async (event) => 1\n"}, want: newest(runtimes.Nodejs) + " index.handler"},
+		{name: "node, commonjs", files: map[string]string{"index.js": "module.exports.run = async () => 1\n"}, want: newest(runtimes.Nodejs) + " index.run"},
 		{name: "node, main", files: map[string]string{"package.json": `{"main": "./src/app.js", "engines": {"node": ">=22"}}`, "src/app.js": "exports.handler = () => 1"}, want: "nodejs22.x src/app.handler"},
 		{name: "node, main outside", files: map[string]string{"package.json": `{"main": "../../x.js"}`}, fails: "--handler"},
 		{name: "node, bad manifest", files: map[string]string{"package.json": `{`}, fails: "package.json"},
-		{name: "tools of node beside python", files: map[string]string{"package.json": `{}`, "app.py": "def lambda_handler(e, c): pass"}, want: "python3.14 app.lambda_handler"},
+		{name: "tools of node beside python", files: map[string]string{"package.json": `{}`, "app.py": "def lambda_handler(e, c): pass"}, want: newest(runtimes.Python) + " app.lambda_handler"},
 		{name: "node and python", files: map[string]string{"index.js": "exports.handler = 1", "app.py": "def lambda_handler(e, c): pass"}, fails: "choose with --runtime"},
 		{name: "node or python", files: map[string]string{"index.js": "exports.handler = 1", "app.py": "def lambda_handler(e, c): pass"}, cfg: Config{Runtime: "nodejs20.x"}, want: "nodejs20.x index.handler"},
-		{name: "ruby", files: map[string]string{"lambda_function.rb": "def lambda_handler(event:, context:)\n 1\nend\n"}, want: "ruby3.4 lambda_function.lambda_handler"},
+		{name: "ruby", files: map[string]string{"lambda_function.rb": "def lambda_handler(event:, context:)\n 1\nend\n"}, want: newest(runtimes.Ruby) + " lambda_function.lambda_handler"},
 		{name: "maven", files: map[string]string{"pom.xml": "<maven.compiler.release>17</maven.compiler.release>",
 			"src/main/java/a/H.java": "package a.b;\n\npublic class H\n    implements RequestHandler<String, String> {\n}"}, want: "java17 a.b.H::handleRequest " + mavenBuild},
 		{name: "gradle, two handlers", files: map[string]string{"build.gradle": "", "src/main/java/A.java": "class A implements RequestHandler<X, Y> {}",
 			"src/main/java/B.java": "class B implements RequestStreamHandler {}"}, fails: "--handler"},
-		{name: "jar", files: map[string]string{"f.jar": "PK"}, cfg: Config{Handler: "a.B::c"}, want: "java25 a.B::c"},
+		{name: "jar", files: map[string]string{"f.jar": "PK"}, cfg: Config{Handler: "a.B::c"}, want: newest(runtimes.Java) + " a.B::c"},
 		{name: "a runtime that is not known", files: map[string]string{"bootstrap": ""}, cfg: Config{Runtime: "cobol85"}, fails: `unknown runtime "cobol85"`},
 		{name: "custom from a build", cfg: Config{Runtime: "provided.al2", Build: "make", Code: "out"}, want: "provided.al2 bootstrap make"},
 		{name: "nothing", files: map[string]string{"README.md": "x"}, fails: "cannot tell"},

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // trees are the copies of the code that environments run from. The function is
@@ -224,31 +226,37 @@ func (t *trees) update(o *tree, now contents, changed []string) error {
 			o.remove(name)
 		}
 	}
-	folders := map[string]bool{}
+	for name := range o.stale {
+		if _, stays := now[name]; stays {
+			if err := makeFolder(o.dir, filepath.Dir(o.path(name))); err != nil {
+				return err
+			}
+		}
+	}
+	var placing errgroup.Group
+	placing.SetLimit(placers)
 	for name := range o.stale {
 		e, stays := now[name]
 		if !stays {
 			continue
 		}
-		file := filepath.Join(o.dir, filepath.FromSlash(name))
-		if dir := filepath.Dir(file); !folders[dir] {
-			if err := makeFolder(o.dir, dir); err != nil {
-				return err
-			}
-			folders[dir] = true
-		}
 		from := ""
 		if t.current != nil && !fresh[name] {
-			from = filepath.Join(t.current.dir, filepath.FromSlash(name))
+			from = t.current.path(name)
 		}
-		if err := place(file, name, e, from); err != nil {
-			return err
-		}
+		placing.Go(func() error { return place(o.path(name), name, e, from) })
+	}
+	if err := placing.Wait(); err != nil {
+		return err
 	}
 	o.all = false
 	clear(o.stale)
 	return nil
 }
+
+// placers is how many files are copied or linked at a time: the calls wait for
+// the file system, not for the processor.
+const placers = 8
 
 // makeFolder makes dir below root with permissions for everybody, whatever the
 // umask.
@@ -268,9 +276,12 @@ func makeFolder(root, dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
+// path is where a file of the tree lies.
+func (o *tree) path(name string) string { return filepath.Join(o.dir, filepath.FromSlash(name)) }
+
 // remove takes a file out, with the folders that it leaves empty.
 func (o *tree) remove(name string) {
-	file := filepath.Join(o.dir, filepath.FromSlash(name))
+	file := o.path(name)
 	os.Remove(file)
 	for dir := filepath.Dir(file); dir != o.dir && os.Remove(dir) == nil; dir = filepath.Dir(dir) {
 	}
