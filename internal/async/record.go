@@ -103,7 +103,7 @@ func (e *Engine) tell(ctx context.Context, j *job, o outcome) bool {
 		}
 	}
 	if o.condition != success && target == "" && dead == "" {
-		log.Warn("an event was dropped, and its function has no destination for it", "attempts", j.Attempts, "reason", j.Last)
+		log.Info("an event was dropped, and its function has no destination for it", "attempts", j.Attempts, "reason", j.Last)
 	}
 	return true
 }
