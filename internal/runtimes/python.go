@@ -244,9 +244,10 @@ func (b *build) fetchPythonClient() error {
 
 // compilePython makes the bytecode, since nobody can write it later. It is
 // marked as never to be compared with its source: the tree does not change.
+// Without the seed, which isolated mode ignores, each build's would differ.
 func (b *build) compilePython() error {
 	for _, dir := range []string{b.lang("lib", "python"+b.Version), b.client()} {
-		argv := []string{b.lang("bin", "python"+b.Version), "-I", "-m", "compileall", "-q", "-j", strconv.Itoa(runtime.NumCPU()),
+		argv := []string{b.lang("bin", "python"+b.Version), "-s", "-m", "compileall", "-q", "-j", strconv.Itoa(runtime.NumCPU()),
 			"-x", `lib2to3/tests|/bad_|site-packages/.*/templates/`, "--invalidation-mode", "unchecked-hash",
 			"-s", b.root, "-p", "/", dir}
 		if _, err := b.run(command{argv: argv, env: []string{"PYTHONHASHSEED=0"}}); err != nil {
