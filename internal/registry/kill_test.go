@@ -26,7 +26,7 @@ const killDir = "FIRN_REGISTRY_KILL_DIR"
 func TestServeUntilKilled(t *testing.T) {
 	dir := os.Getenv(killDir)
 	if dir == "" {
-		t.Skip("serves TestKilled only")
+		return // nobody is to kill this one
 	}
 	rg := newRig(t, options{dir: dir, open: true})
 	fmt.Println("serving " + rg.host)
