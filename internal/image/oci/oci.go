@@ -22,6 +22,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -83,6 +84,7 @@ type Store struct {
 	blobs     *blob.Store
 	log       *slog.Logger
 	transport http.RoundTripper
+	backoff   time.Duration // firstBackoff
 }
 
 // New makes a Store; it touches nothing.
@@ -93,7 +95,7 @@ func New(cfg Config) *Store {
 	if cfg.Transport == nil {
 		cfg.Transport = newTransport()
 	}
-	return &Store{blobs: cfg.Blobs, log: cfg.Logger, transport: cfg.Transport}
+	return &Store{blobs: cfg.Blobs, log: cfg.Logger, transport: cfg.Transport, backoff: firstBackoff}
 }
 
 // Blobs is where the parts of images are.

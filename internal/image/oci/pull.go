@@ -214,7 +214,7 @@ func (p *puller) manifest(ctx context.Context, ref name.Reference) ([]byte, erro
 		}
 	}
 	var raw []byte
-	err := retry(ctx, func() error {
+	err := p.retry(ctx, func() error {
 		desc, err := p.remote.Get(ctx, ref) // which verifies a digest in ref
 		if err != nil {
 			return err
@@ -303,7 +303,7 @@ func (p *puller) fetch(ctx context.Context, d v1.Descriptor, told func(int64)) e
 	if info, err := p.store.blobs.Stat(digest); err == nil && info.Size == d.Size {
 		return p.store.blobs.Touch(digest)
 	}
-	return retry(ctx, func() error {
+	return p.retry(ctx, func() error {
 		told(0)
 		return p.transfer(ctx, d, told)
 	})
@@ -372,8 +372,8 @@ type final struct{ error }
 func (f final) Unwrap() error { return f.error }
 
 // retry makes attempts, with growing pauses, as long as another may help.
-func retry(ctx context.Context, attempt func() error) error {
-	pause := firstBackoff
+func (p *puller) retry(ctx context.Context, attempt func() error) error {
+	pause := p.store.backoff
 	for n := 1; ; n++ {
 		err := attempt()
 		if err == nil {

@@ -66,16 +66,16 @@ func put(ctx context.Context, blobs *blob.Store, r io.Reader, want firn.Digest) 
 // the oldest format has four for each.
 const maxTarballFiles = 8192
 
-// tarball is one that was read through: each of its files is a blob. What no
+// savedTar is a tarball that was read through: each of its files is a blob. What no
 // image needs is garbage, and collected as such.
-type tarball struct {
+type savedTar struct {
 	blobs   *blob.Store
 	digests map[string]firn.Digest
 	aliases map[string]string // links, as the oldest format has
 }
 
 // loadTarball reads a tarball once, from beginning to end.
-func (s *Store) loadTarball(ctx context.Context, file string) (*tarball, error) {
+func (s *Store) loadTarball(ctx context.Context, file string) (*savedTar, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (s *Store) loadTarball(ctx context.Context, file string) (*tarball, error) 
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	defer func() { _ = content.Close() }()
-	t := &tarball{blobs: s.blobs, digests: map[string]firn.Digest{}, aliases: map[string]string{}}
+	t := &savedTar{blobs: s.blobs, digests: map[string]firn.Digest{}, aliases: map[string]string{}}
 	reader := tar.NewReader(content)
 	for n := 0; ; n++ {
 		h, err := reader.Next()
@@ -106,7 +106,7 @@ func (s *Store) loadTarball(ctx context.Context, file string) (*tarball, error) 
 }
 
 // member stores one file. Names are never used as paths.
-func (t *tarball) member(ctx context.Context, h *tar.Header, content io.Reader) error {
+func (t *savedTar) member(ctx context.Context, h *tar.Header, content io.Reader) error {
 	name := path.Clean(h.Name)
 	switch h.Typeflag {
 	case tar.TypeReg:
@@ -130,7 +130,7 @@ func (t *tarball) member(ctx context.Context, h *tar.Header, content io.Reader) 
 }
 
 // find returns the blob of a name.
-func (t *tarball) find(name string) (firn.Digest, error) {
+func (t *savedTar) find(name string) (firn.Digest, error) {
 	name = path.Clean(name)
 	for range 8 { // links to links
 		if d, ok := t.digests[name]; ok {
@@ -145,7 +145,7 @@ func (t *tarball) find(name string) (firn.Digest, error) {
 	return "", &fs.PathError{Op: "find", Path: name, Err: fs.ErrNotExist}
 }
 
-func (t *tarball) read(name string) ([]byte, error) {
+func (t *savedTar) read(name string) ([]byte, error) {
 	d, err := t.find(name)
 	if err != nil {
 		return nil, err
@@ -158,6 +158,6 @@ func (t *tarball) read(name string) ([]byte, error) {
 	return readSmall(f, name)
 }
 
-func (t *tarball) store(_ context.Context, name string, _ firn.Digest) (firn.Digest, error) {
+func (t *savedTar) store(_ context.Context, name string, _ firn.Digest) (firn.Digest, error) {
 	return t.find(name)
 }
