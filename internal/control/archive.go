@@ -58,13 +58,17 @@ type usage struct {
 // account moves the references to archives from old to rec; either may be nil.
 func (c *Control) account(old, rec *record) {
 	for ; rec != nil; rec = rec.Before {
-		c.hold(rec.Code, rec.Config.CodeSize)
+		if rec.Image == nil {
+			c.hold(rec.Code, rec.Config.CodeSize)
+		}
 		for _, l := range rec.Layers {
 			c.hold(l.Digest, l.Size)
 		}
 	}
 	for ; old != nil; old = old.Before {
-		c.release(old.Code)
+		if old.Image == nil {
+			c.release(old.Code)
+		}
 		for _, l := range old.Layers {
 			c.release(l.Digest)
 		}
@@ -148,7 +152,11 @@ func (c *Control) liveImages() image.Live {
 	for _, f := range c.functions.Range {
 		for _, rec := range f.(*function).all() {
 			for ; rec != nil; rec = rec.Before {
-				live.Code = append(live.Code, rec.Code)
+				if rec.Image == nil {
+					live.Code = append(live.Code, rec.Code)
+				} else if rec.needsImage() {
+					live.Images = append(live.Images, rec.Image.Pinned.Digest)
+				}
 				if len(rec.Layers) > 0 {
 					live.Layers = append(live.Layers, layerDigests(rec))
 				}

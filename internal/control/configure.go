@@ -37,13 +37,21 @@ const sendZip = "; send the archive itself in ZipFile"
 
 // unservedCreation are the settings of CreateFunction that
 // UpdateFunctionConfiguration does not have.
-func unservedCreation(in *lambda.CreateFunctionInput) []setting {
+func (c *Control) unservedCreation(in *lambda.CreateFunctionInput) []setting {
 	code := in.Code
 	if code == nil {
 		code = &types.FunctionCode{}
 	}
+	packageType, imageURI := in.PackageType, code.ImageUri
+	if c.cfg.Registry != nil || packageType != types.PackageTypeImage {
+		packageType = ""
+	}
+	if c.cfg.Registry != nil {
+		imageURI = nil
+	}
 	return []setting{
-		{"Code.ImageUri", code.ImageUri, ""},
+		{"PackageType Image", packageType, ""},
+		{"Code.ImageUri", imageURI, ""},
 		{"Code.S3Bucket", code.S3Bucket, sendZip},
 		{"Code.S3Key", code.S3Key, sendZip},
 		{"Code.S3ObjectVersion", code.S3ObjectVersion, sendZip},
@@ -56,9 +64,13 @@ func unservedCreation(in *lambda.CreateFunctionInput) []setting {
 }
 
 // unservedCode are those of UpdateFunctionCode.
-func unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
+func (c *Control) unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
+	imageURI := in.ImageUri
+	if c.cfg.Registry != nil {
+		imageURI = nil
+	}
 	return []setting{
-		{"ImageUri", in.ImageUri, ""},
+		{"ImageUri", imageURI, ""},
 		{"S3Bucket", in.S3Bucket, sendZip},
 		{"S3Key", in.S3Key, sendZip},
 		{"S3ObjectVersion", in.S3ObjectVersion, sendZip},
@@ -70,53 +82,46 @@ func unservedCode(in *lambda.UpdateFunctionCodeInput) []setting {
 
 // unservedConfiguration are those of UpdateFunctionConfiguration, which
 // CreateFunction shares.
-func unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []setting {
+func (c *Control) unservedConfiguration(in *lambda.UpdateFunctionConfigurationInput) []setting {
 	snapStart := types.SnapStart{}
 	if in.SnapStart != nil && in.SnapStart.ApplyOn != types.SnapStartApplyOnNone {
 		snapStart = *in.SnapStart
+	}
+	imageConfig := in.ImageConfig
+	if c.cfg.Registry != nil {
+		imageConfig = nil
 	}
 	return []setting{
 		{"VpcConfig", in.VpcConfig, ""},
 		{"FileSystemConfigs", in.FileSystemConfigs, ""},
 		{"KMSKeyArn", in.KMSKeyArn, "; environment variables are encrypted at rest with firn's own key"},
 		{"SnapStart", snapStart, ""},
-		{"ImageConfig", in.ImageConfig, ""},
+		{"ImageConfig", imageConfig, ""},
 		{"DurableConfig", in.DurableConfig, ""},
 		{"CapacityProviderConfig", in.CapacityProviderConfig, ""},
 	}
 }
 
 // checkServed refuses what CreateFunction asks of firn in vain.
-func checkServed(in *lambda.CreateFunctionInput) error {
-	if in.PackageType == types.PackageTypeImage {
-		return notServed("PackageType Image", "")
-	}
-	if err := refuseSet(unservedCreation(in)); err != nil {
+func (c *Control) checkServed(in *lambda.CreateFunctionInput) error {
+	settings := convert[lambda.UpdateFunctionConfigurationInput](in)
+	if err := refuseSet(slices.Concat(c.unservedCreation(in), c.unservedConfiguration(settings))); err != nil {
 		return err
 	}
-	if in.Code == nil || len(in.Code.ZipFile) == 0 {
-		return invalid("Please provide a source for function code.")
+	if err := checkPackage(in.PackageType, settings); err != nil {
+		return err
 	}
-	return nil
+	if in.PackageType != types.PackageTypeImage && (in.Runtime == "" || deref(in.Handler) == "") {
+		return invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+	}
+	if err := checkSource(in); err != nil {
+		return err
+	}
+	return c.checkArchitecture(in.Architectures)
 }
 
-// checkRuntime accepts the runtimes that need nothing but the function's own
-// archive; "" keeps the one that is set.
-func checkRuntime(r types.Runtime) error {
-	switch r {
-	case "", types.RuntimeProvidedal2, types.RuntimeProvidedal2023:
-		return nil
-	case types.RuntimeProvided, types.RuntimeGo1x:
-		return invalid("The runtime parameter of %s is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions.", r)
-	}
-	if !slices.Contains(r.Values(), r) {
-		return invalid("Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s, %s] or be a valid ARN", r, types.RuntimeProvidedal2023, types.RuntimeProvidedal2)
-	}
-	return notServed("the runtime "+string(r), "; it serves provided.al2 and provided.al2023")
-}
-
-func (c *Control) checkConfiguration(in *lambda.UpdateFunctionConfigurationInput) error {
-	if err := refuseSet(unservedConfiguration(in)); err != nil {
+func (c *Control) checkConfiguration(ctx context.Context, of types.PackageType, in *lambda.UpdateFunctionConfigurationInput) error {
+	if err := refuseSet(c.unservedConfiguration(in)); err != nil {
 		return err
 	}
 	if d := in.DeadLetterConfig; d != nil && !blank(d) {
@@ -127,18 +132,23 @@ func (c *Control) checkConfiguration(in *lambda.UpdateFunctionConfigurationInput
 			return invalid("The provided dead letter target %s is invalid: it must be a standard queue of SQS or a standard topic of SNS.", *d.TargetArn)
 		}
 	}
-	return checkRuntime(in.Runtime)
+	if err := checkPackage(of, in); err != nil {
+		return err
+	}
+	return c.checkRuntime(ctx, in.Runtime)
 }
 
 // configure applies the settings of a request to rec; nil leaves a setting as
 // it is. The model's ranges and patterns were checked by awswire.
 func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateFunctionConfigurationInput) error {
-	if err := c.checkConfiguration(in); err != nil {
+	if err := c.checkConfiguration(ctx, rec.Config.PackageType, in); err != nil {
 		return err
 	}
 	cfg := &rec.Config
 	set(&cfg.Role, in.Role)
-	set(&cfg.Handler, in.Handler)
+	if deref(in.Handler) != "" {
+		cfg.Handler = in.Handler
+	}
 	set(&cfg.Description, in.Description)
 	if in.Runtime != "" {
 		cfg.Runtime = in.Runtime
@@ -183,6 +193,11 @@ func (c *Control) configure(ctx context.Context, rec *record, in *lambda.UpdateF
 		}
 		rec.variables = in.Environment.Variables
 	}
+	if in.ImageConfig != nil {
+		if err := rec.setImageConfig(in.ImageConfig); err != nil {
+			return err
+		}
+	}
 	if in.Layers != nil {
 		return c.setLayers(ctx, rec, in.Layers)
 	}
@@ -211,16 +226,12 @@ func mergeLogging(cfg types.LoggingConfig, in *types.LoggingConfig) (*types.Logg
 	return &cfg, nil
 }
 
-// setArchitecture accepts the host's own architecture only: functions run
+// checkArchitecture accepts the host's own architecture only: functions run
 // natively.
-func (c *Control) setArchitecture(rec *record, want []types.Architecture) error {
-	if len(want) == 0 {
-		return nil
-	}
-	if string(want[0]) != c.cfg.Architecture {
+func (c *Control) checkArchitecture(want []types.Architecture) error {
+	if len(want) > 0 && string(want[0]) != c.cfg.Architecture {
 		return notServed(fmt.Sprintf("the architecture %s on this host", want[0]), fmt.Sprintf(": functions run natively on %s", c.cfg.Architecture))
 	}
-	rec.Config.Architectures = want
 	return nil
 }
 

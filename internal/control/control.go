@@ -64,12 +64,16 @@ type Retirer interface {
 
 // Config is what the control plane is made of.
 type Config struct {
-	Store   *state.Store
-	Blobs   Blobs
-	Images  Images
-	Sealer  Sealer
-	Retirer Retirer
-	Logger  *slog.Logger
+	Store  *state.Store
+	Blobs  Blobs
+	Images Images
+	// Runtimes and Registry may be nil: managed runtimes and container images
+	// are refused then.
+	Runtimes Runtimes
+	Registry Registry
+	Sealer   Sealer
+	Retirer  Retirer
+	Logger   *slog.Logger
 
 	Region       string
 	Account      string

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -137,22 +138,22 @@ func (c *Control) createFunction(ctx context.Context, in *lambda.CreateFunctionI
 	if ref.Qualifier != "" {
 		return nil, invalid("Function name %s must not have a qualifier", *in.FunctionName)
 	}
-	if err := checkServed(in); err != nil {
+	if err := c.checkServed(in); err != nil {
 		return nil, err
 	}
 	if err := c.absent(ref.Name); err != nil {
 		return nil, err // before the work; it is asked again under the lock
 	}
-	code, err := c.inspect(ctx, "CreateFunction", in.Code.ZipFile)
+	source, err := c.creationCode(ctx, ref.Name, in)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.create(ctx, ref.Name, in, code)
+	rec, err := c.create(ctx, ref.Name, in, source)
 	if err != nil {
 		return nil, err
 	}
 	c.settling.add(ref.Name)
-	return convert[lambda.CreateFunctionOutput](rec.describe()), nil
+	return convert[lambda.CreateFunctionOutput](c.describe(ctx, rec)), nil
 }
 
 func (c *Control) absent(name string) error {
@@ -164,7 +165,7 @@ func (c *Control) absent(name string) error {
 
 // create makes and saves the record of a new function, and of its first
 // version if the request wants one, which is then returned.
-func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunctionInput, code *archive) (*record, error) {
+func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunctionInput, source code) (*record, error) {
 	c.gc.RLock()
 	defer c.gc.RUnlock()
 	unlock := c.lock(name)
@@ -176,7 +177,7 @@ func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunc
 	if err != nil {
 		return nil, err
 	}
-	if err := c.setCode(ctx, rec, code); err != nil {
+	if err := c.setCode(ctx, rec, source); err != nil {
 		return nil, err
 	}
 	e := c.newEdit(name)
@@ -198,7 +199,7 @@ func (c *Control) newRecord(ctx context.Context, name string, in *lambda.CreateF
 		Handler:          in.Handler,
 		Description:      ptr(deref(in.Description)),
 		Version:          ptr(firn.Latest),
-		PackageType:      types.PackageTypeZip,
+		PackageType:      cmp.Or(in.PackageType, types.PackageTypeZip),
 		Architectures:    []types.Architecture{types.Architecture(c.cfg.Architecture)},
 		MemorySize:       ptr(int32(firn.DefaultMemoryMB)),
 		Timeout:          ptr(int32(firn.DefaultTimeoutSeconds)),
@@ -212,30 +213,29 @@ func (c *Control) newRecord(ctx context.Context, name string, in *lambda.CreateF
 		StateReason:      ptr("The function is being created."),
 		StateReasonCode:  types.StateReasonCodeCreating,
 	}
-	if in.Runtime == "" || deref(in.Handler) == "" {
-		return nil, invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-	}
 	if err := checkTags(in.Tags); err != nil {
-		return nil, err
-	}
-	if err := c.setArchitecture(rec, in.Architectures); err != nil {
 		return nil, err
 	}
 	return rec, c.configure(ctx, rec, convert[lambda.UpdateFunctionConfigurationInput](in))
 }
 
-// setCode stores an archive and makes it the code of rec.
-func (c *Control) setCode(ctx context.Context, rec *record, code *archive) error {
-	rec.Unzipped = code.info.UnzippedBytes
+// setCode makes an archive, which it stores, or an image the code of rec.
+func (c *Control) setCode(ctx context.Context, rec *record, source code) error {
+	if source.image != nil {
+		rec.setImage(source.image)
+		return nil
+	}
+	zip := source.zip
+	rec.Unzipped = zip.info.UnzippedBytes
 	if err := checkUnzipped(rec); err != nil {
 		return err
 	}
-	if err := c.keep(ctx, code); err != nil {
+	if err := c.keep(ctx, zip); err != nil {
 		return err
 	}
-	rec.Code = code.digest
-	rec.Config.CodeSize = int64(len(code.zip))
-	rec.Config.CodeSha256 = ptr(codeSha256(code.digest))
+	rec.Code = zip.digest
+	rec.Config.CodeSize = int64(len(zip.zip))
+	rec.Config.CodeSha256 = ptr(codeSha256(zip.digest))
 	return nil
 }
 
@@ -247,7 +247,7 @@ func checkUnzipped(rec *record) error {
 	return image.CheckTotal(rec.Unzipped, layers...)
 }
 
-func (c *Control) getFunction(_ context.Context, in *lambda.GetFunctionInput) (*lambda.GetFunctionOutput, error) {
+func (c *Control) getFunction(ctx context.Context, in *lambda.GetFunctionInput) (*lambda.GetFunctionOutput, error) {
 	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
@@ -266,14 +266,14 @@ func (c *Control) getFunction(_ context.Context, in *lambda.GetFunctionInput) (*
 		concurrency = &types.Concurrency{ReservedConcurrentExecutions: n}
 	}
 	return &lambda.GetFunctionOutput{
-		Configuration: qualified(rec.describe(), ref),
-		Code:          &types.FunctionCodeLocation{RepositoryType: ptr("S3"), Location: ptr(c.location(rec.Code))},
+		Configuration: qualified(c.describe(ctx, rec), ref),
+		Code:          c.codeLocation(rec),
 		Tags:          latest.Tags,
 		Concurrency:   concurrency,
 	}, nil
 }
 
-func (c *Control) getFunctionConfiguration(_ context.Context, in *lambda.GetFunctionConfigurationInput) (*lambda.GetFunctionConfigurationOutput, error) {
+func (c *Control) getFunctionConfiguration(ctx context.Context, in *lambda.GetFunctionConfigurationInput) (*lambda.GetFunctionConfigurationOutput, error) {
 	ref, err := c.reference(in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func (c *Control) getFunctionConfiguration(_ context.Context, in *lambda.GetFunc
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.GetFunctionConfigurationOutput](qualified(rec.describe(), ref)), nil
+	return convert[lambda.GetFunctionConfigurationOutput](qualified(c.describe(ctx, rec), ref)), nil
 }
 
 // qualified shows the ARN with the qualifier that the caller used, as AWS does.

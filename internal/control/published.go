@@ -115,7 +115,7 @@ func (c *Control) publishVersion(ctx context.Context, in *lambda.PublishVersionI
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.PublishVersionOutput](version.describe()), nil
+	return convert[lambda.PublishVersionOutput](c.describe(ctx, version)), nil
 }
 
 func (c *Control) listVersionsByFunction(_ context.Context, in *lambda.ListVersionsByFunctionInput) (*lambda.ListVersionsByFunctionOutput, error) {

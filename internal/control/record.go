@@ -28,6 +28,7 @@ type record struct {
 	Variables string `json:",omitempty"`
 	Code      firn.Digest
 	Unzipped  int64
+	Image     *imageUse         `json:",omitempty"` // of PackageType Image, which has no Code and Layers
 	Layers    []layerUse        `json:",omitempty"`
 	Tags      map[string]string `json:",omitempty"`
 	// Generation changes with code and configuration, unlike the revision,
@@ -106,6 +107,11 @@ func (c *Control) Load(ctx context.Context) error {
 	c.loaded.Store(true)
 	for _, rec := range records {
 		name := *rec.Config.FunctionName
+		if rec.Image != nil {
+			// It may have to come from far away: the API does not wait for it.
+			c.settling.add(name)
+			continue
+		}
 		if err := c.settleFunction(ctx, name); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("settle function %s: %w", name, err)
@@ -235,6 +241,7 @@ func (c *Control) version(rec *record) *firn.FunctionVersion {
 		Timeout:            time.Duration(*cfg.Timeout) * time.Second,
 		EphemeralStorageMB: int(*cfg.EphemeralStorage.Size),
 		Environment:        rec.variables,
+		Image:              rec.image(),
 		Code:               rec.Code,
 		Layers:             layerDigests(rec),
 		TracingActive:      cfg.TracingConfig.Mode == types.TracingModeActive,

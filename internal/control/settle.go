@@ -138,10 +138,7 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	if seen == nil || settled(seen) {
 		return nil
 	}
-	_, failure := c.cfg.Images.Function(ctx, seen.Code)
-	if failure == nil {
-		_, failure = c.cfg.Images.Layers(ctx, layerDigests(seen))
-	}
+	failure := c.prepare(ctx, seen)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -161,8 +158,10 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	next.Config.RevisionId = ptr(awswire.NewRequestID())
 	if failure != nil {
 		c.cfg.Logger.Error("code could not be unpacked", "function", name, "error", failure)
-		markFailed(&next)
-		e.settleVersions(markFailed)
+		code, reason := failureOf(seen, failure)
+		fail := func(rec *record) { markFailed(rec, code, reason) }
+		fail(&next)
+		e.settleVersions(fail)
 		return e.commit(ctx)
 	}
 	markActive(&next)
@@ -200,13 +199,13 @@ func markActive(rec *record) {
 	cfg.LastUpdateStatus, cfg.LastUpdateStatusReason, cfg.LastUpdateStatusReasonCode = types.LastUpdateStatusSuccessful, nil, ""
 }
 
-// markFailed says that firn itself failed (a full disk, mostly): a function
-// that never ran becomes Failed, an update fails and the version before stays.
-func markFailed(rec *record) {
+// markFailed says that firn itself failed (a full disk, mostly), or that the
+// image is not what it seemed: a function that never ran becomes Failed, an
+// update fails and the version before stays.
+func markFailed(rec *record, code types.StateReasonCode, reason string) {
 	cfg := &rec.Config
-	const reason = "The code could not be unpacked on this node; see firn's log."
 	if cfg.State == types.StatePending {
-		cfg.State, cfg.StateReason, cfg.StateReasonCode = types.StateFailed, ptr(reason), types.StateReasonCodeInternalError
+		cfg.State, cfg.StateReason, cfg.StateReasonCode = types.StateFailed, ptr(reason), code
 	}
-	cfg.LastUpdateStatus, cfg.LastUpdateStatusReason, cfg.LastUpdateStatusReasonCode = types.LastUpdateStatusFailed, ptr(reason), types.LastUpdateStatusReasonCodeInternalError
+	cfg.LastUpdateStatus, cfg.LastUpdateStatusReason, cfg.LastUpdateStatusReasonCode = types.LastUpdateStatusFailed, ptr(reason), types.LastUpdateStatusReasonCode(code)
 }

@@ -85,30 +85,30 @@ func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseSet(unservedCode(in)); err != nil {
+	if err := refuseSet(c.unservedCode(in)); err != nil {
 		return nil, err
-	}
-	if len(in.ZipFile) == 0 {
-		return nil, invalid("Please provide a source for function code.")
 	}
 	old, err := c.changeable(ref, in.RevisionId)
 	if err != nil {
 		return nil, err // before the work; it is asked again under the lock
 	}
-	code, err := c.inspect(ctx, "UpdateFunctionCode", in.ZipFile)
+	if err := c.checkArchitecture(in.Architectures); err != nil {
+		return nil, err
+	}
+	source, err := c.updateCode(ctx, old, in)
 	if err != nil {
 		return nil, err
 	}
 	if in.DryRun {
 		rec := *old
-		return c.dryRun(&rec, in, code)
+		return c.dryRun(ctx, &rec, source)
 	}
 	var shown *record
 	err = c.update(ctx, ref, in.RevisionId, func(rec *record) error {
-		if err := c.setArchitecture(rec, in.Architectures); err != nil {
-			return err
+		if rec.isImage() != (source.image != nil) {
+			return firn.Faultf(firn.ResourceConflict, "The function was deleted and made again meanwhile: %s", *rec.Config.FunctionArn)
 		}
-		return c.setCode(ctx, rec, code)
+		return c.setCode(ctx, rec, source)
 	}, func(e *edit) {
 		if shown = e.rec; in.Publish {
 			shown = e.publish(nil)
@@ -117,22 +117,23 @@ func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunct
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.UpdateFunctionCodeOutput](shown.describe()), nil
+	return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, shown)), nil
 }
 
 // dryRun answers what an update would, and stores nothing.
-func (c *Control) dryRun(rec *record, in *lambda.UpdateFunctionCodeInput, code *archive) (*lambda.UpdateFunctionCodeOutput, error) {
-	if err := c.setArchitecture(rec, in.Architectures); err != nil {
-		return nil, err
+func (c *Control) dryRun(ctx context.Context, rec *record, source code) (*lambda.UpdateFunctionCodeOutput, error) {
+	if source.image != nil {
+		rec.setImage(source.image)
+		return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, rec)), nil
 	}
-	rec.Unzipped = code.info.UnzippedBytes
+	rec.Unzipped = source.zip.info.UnzippedBytes
 	if err := checkUnzipped(rec); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(code.zip)
-	rec.Config.CodeSize = int64(len(code.zip))
+	sum := sha256.Sum256(source.zip.zip)
+	rec.Config.CodeSize = int64(len(source.zip.zip))
 	rec.Config.CodeSha256 = ptr(base64.StdEncoding.EncodeToString(sum[:]))
-	return convert[lambda.UpdateFunctionCodeOutput](rec.describe()), nil
+	return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, rec)), nil
 }
 
 func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.UpdateFunctionConfigurationInput) (*lambda.UpdateFunctionConfigurationOutput, error) {
@@ -145,5 +146,5 @@ func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.Up
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.UpdateFunctionConfigurationOutput](shown.describe()), nil
+	return convert[lambda.UpdateFunctionConfigurationOutput](c.describe(ctx, shown)), nil
 }

@@ -1,0 +1,81 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/runtimes"
+)
+
+// Runtimes knows the managed runtimes of this node (package runtimes).
+type Runtimes interface {
+	// Version is the digest of what runs under a runtime's name now. The
+	// error is a *runtimes.MissingError when there is nothing.
+	Version(ctx context.Context, name string) (firn.Digest, error)
+}
+
+// checkRuntime accepts the runtimes that AWS still accepts, if this node has
+// them; "" keeps the one that is set.
+func (c *Control) checkRuntime(ctx context.Context, name types.Runtime) error {
+	if name == "" {
+		return nil
+	}
+	r, known := runtimes.Lookup(string(name))
+	if !known {
+		return invalid("Value %s at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [%s] or be a valid ARN", name, strings.Join(acceptedRuntimes(), ", "))
+	}
+	if refusal := r.Refusal(); refusal != nil {
+		return refusal
+	}
+	if !r.Managed() {
+		return nil
+	}
+	if c.cfg.Runtimes == nil {
+		return notServed("the runtime "+r.Name, "; it serves provided.al2 and provided.al2023")
+	}
+	_, err := c.cfg.Runtimes.Version(ctx, r.Name)
+	if missing, ok := errors.AsType[*runtimes.MissingError](err); ok {
+		return invalid("%s", missing)
+	}
+	return err
+}
+
+// acceptedRuntimes are the names that a function may be made with.
+func acceptedRuntimes() []string {
+	var names []string
+	for _, r := range runtimes.All() {
+		if r.Support != runtimes.Blocked {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// describe is a record as the API shows it where it shows all of it: with the
+// version of the managed runtime that its next environment runs on.
+func (c *Control) describe(ctx context.Context, rec *record) *types.FunctionConfiguration {
+	cfg := rec.describe()
+	r, _ := runtimes.Lookup(string(cfg.Runtime))
+	if c.cfg.Runtimes == nil || r.Name == "" || !r.Managed() {
+		return cfg
+	}
+	digest, err := c.cfg.Runtimes.Version(ctx, r.Name)
+	if err != nil {
+		cfg.RuntimeVersionConfig = &types.RuntimeVersionConfig{Error: &types.RuntimeVersionError{ErrorCode: ptr("RuntimeNotFound"), Message: ptr(runtimeTrouble(err))}}
+		return cfg
+	}
+	cfg.RuntimeVersionConfig = &types.RuntimeVersionConfig{RuntimeVersionArn: ptr("arn:aws:lambda:" + c.cfg.Region + "::runtime:" + string(digest))}
+	return cfg
+}
+
+// runtimeTrouble is what a caller may read of an error.
+func runtimeTrouble(err error) string {
+	if missing, ok := errors.AsType[*runtimes.MissingError](err); ok {
+		return missing.Error()
+	}
+	return "The runtime cannot be read on this node; see firn's log."
+}
