@@ -95,6 +95,13 @@ func (s *Store) Has(name string) error {
 	return err
 }
 
+// Version is the digest of the tree that Runtime returns for a name now. The
+// error is a *MissingError when there is none.
+func (s *Store) Version(_ context.Context, name string) (firn.Digest, error) {
+	m, err := s.manifest(name)
+	return m.Digest, err
+}
+
 // Runtime returns the directory that holds var/lang and var/runtime. It stays
 // as it is until Close, also when the name is built anew. The error is a
 // *MissingError when there is none. whole is false: these trees run over the

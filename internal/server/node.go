@@ -24,6 +24,7 @@ import (
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/keyring"
 	"github.com/firn-run/firn/internal/logs"
+	"github.com/firn-run/firn/internal/registry"
 	"github.com/firn-run/firn/internal/runtimeapi"
 	"github.com/firn-run/firn/internal/runtimes"
 	"github.com/firn-run/firn/internal/sandbox"
@@ -34,13 +35,14 @@ import (
 
 // node holds the parts that serve needs again.
 type node struct {
-	control *control.Control
-	logs    *logs.Service
-	fleet   *fleet.Fleet
-	async   *async.Engine
-	urls    *gateway.Gateway
-	handler http.Handler
-	metrics http.Handler // for scrapes
+	control  *control.Control
+	logs     *logs.Service
+	fleet    *fleet.Fleet
+	async    *async.Engine
+	urls     *gateway.Gateway
+	registry *registry.Registry
+	handler  http.Handler
+	metrics  http.Handler // for scrapes
 	// background is what runs while the node serves.
 	background []func(context.Context) error
 }
@@ -67,8 +69,12 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
+	containerImages, err := s.openImages(dir)
+	if err != nil {
+		return nil, err
+	}
 	images, err := image.Open(image.Config{
-		Dir: filepath.Join(dir.Path(), "roots"), Blobs: blobs, Logger: cfg.Logger.With("component", "image"),
+		Dir: filepath.Join(dir.Path(), "roots"), Blobs: blobs, Images: containerImages, Logger: cfg.Logger.With("component", "image"),
 	})
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	}
 	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers), sink: seen.sink, segments: seen.traces.Segments}
 	flt := fleet.New(fleet.Config{
-		Start: maker.start, Roots: images, Runtimes: managed,
+		Start: maker.start, Roots: images, Runtimes: managed, Images: roots{images},
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
 		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now, Used: countUse(seen.metrics),
 	})
@@ -103,8 +109,10 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		return nil
 	})
 	n := &node{fleet: flt}
+	n.registry = s.newRegistry(store, containerImages, keys, func() []firn.Digest { return n.control.ImagesInUse() })
 	ctl := control.New(control.Config{
 		Store: store, Blobs: blobs, Images: images, Sealer: keys, Retirer: flt,
+		Runtimes: managed, Registry: containers{n.registry, images},
 		Logger: cfg.Logger.With("component", "control"),
 		Region: cfg.Region, Account: cfg.Account, Architecture: hostArchitecture(),
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,
@@ -133,7 +141,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 		Region: cfg.Region, Account: cfg.Account, Now: cfg.Now,
 	})
 	n.metrics = s.exposition(seen, n)
-	n.background = []func(context.Context) error{ctl.Run, n.async.Run, n.logs.Run, seen.metrics.Run}
+	n.background = []func(context.Context) error{ctl.Run, n.async.Run, n.logs.Run, seen.metrics.Run, n.registry.Run}
 	n.handler = s.routes(n, seen, keys)
 	return n, nil
 }
@@ -150,7 +158,8 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 	n.logs.Mount(lines)
 	measures := awswire.NewService(s.wire("monitoring", keys), awswire.CloudWatch())
 	seen.metrics.Mount(measures)
-	api := awswire.FrontDoor(lambda, lines, measures)
+	api := awswire.FrontDoor(lambda, lines, measures, s.serveRegistry(n.registry, keys))
+	images := n.registry.Handler()
 	serveTraces := seen.traces.Handler()
 	traces := awswire.Authenticated(s.wire("lambda", keys), func(w http.ResponseWriter, r *awswire.Request) error {
 		serveTraces.ServeHTTP(w, r.HTTP)
@@ -169,6 +178,8 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 			n.control.ServeLocation(w, r)
 		case get && path == scrapePath && s.cfg.MetricsListen == "":
 			scrapes.ServeHTTP(w, r)
+		case isDistribution(r):
+			images.ServeHTTP(w, r)
 		case path == trace.Path || strings.HasPrefix(path, trace.Path+"/"):
 			traces.ServeHTTP(w, r)
 		case path == async.Path || strings.HasPrefix(path, async.Path+"/"):

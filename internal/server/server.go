@@ -248,6 +248,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := node.async.Load(ctx); err != nil {
 		return err
 	}
+	if err := node.registry.Load(ctx); err != nil {
+		return err
+	}
 	node.control.Sweep(ctx)
 	return s.serve(ctx, node, listener)
 }
