@@ -3,6 +3,10 @@
 //
 //	go run ./internal/awswire/gen -model service-2.json.gz -service logs -source "botocore 1.44.5" -out internal/awswire/model/logs_gen.go
 //
+// With -errors it writes what the model says of the answers of operations
+// instead: the status of success and the documented exceptions, as JSON for
+// the tests of who serves them.
+//
 // The model file is botocore/data/SERVICE/DATE/service-2.json, plain or
 // gzipped, of any release of botocore (Apache-2.0). The functions in the table
 // begin with the name of the service: lambda, logs, cloudWatch. The table has what the
@@ -14,6 +18,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"flag"
@@ -29,9 +34,11 @@ import (
 // model is the part of botocore's service model that is read.
 type model struct {
 	Operations map[string]struct {
-		Input struct {
-			Shape string `json:"shape"`
-		} `json:"input"`
+		HTTP struct {
+			ResponseCode int `json:"responseCode"`
+		} `json:"http"`
+		Input  target   `json:"input"`
+		Errors []target `json:"errors"`
 	} `json:"operations"`
 	Shapes map[string]*shape `json:"shapes"`
 }
@@ -48,6 +55,9 @@ type shape struct {
 	Max      *json.Number      `json:"max"`
 	Pattern  string            `json:"pattern"`
 	Enum     []string          `json:"enum"`
+	Error    struct {
+		Status int `json:"httpStatusCode"`
+	} `json:"error"`
 }
 
 // target names the shape of a member.
@@ -76,22 +86,30 @@ func main() {
 	service := flag.String("service", "", "with what the names of the functions begin")
 	source := flag.String("source", "", "name and release of the source, for the header")
 	out := flag.String("out", "constraints_gen.go", "file to write")
+	errors := flag.Bool("errors", false, "write the answers of operations, as JSON")
 	flag.Parse()
-	if err := run(*path, table{*service, *source}, *out); err != nil {
+	if err := run(*path, table{*service, *source, *errors}, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-// table is what the file says of itself.
-type table struct{ service, source string }
+// table is what the file says of itself, and which of the two it is.
+type table struct {
+	service, source string
+	answers         bool
+}
 
 func run(path string, t table, out string) error {
 	m, err := load(path)
 	if err != nil {
 		return err
 	}
-	text, err := generate(m, t)
+	render := generate
+	if t.answers {
+		render = answers
+	}
+	text, err := render(m, t)
 	if err != nil {
 		return err
 	}
@@ -148,6 +166,44 @@ func generate(m *model, t table) ([]byte, error) {
 	}
 	b.WriteString("}\n}\n")
 	return format.Source(b.Bytes())
+}
+
+// answers renders the status of success and the exceptions of each operation,
+// and the status of each exception; one line each, so that a newer model shows
+// as a small difference.
+func answers(m *model, t table) ([]byte, error) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "{\"source\": %q,\n", "AWS's service-2.json, licensed Apache-2.0, from "+t.source+"; by internal/awswire/gen -errors")
+	statuses := map[string]int{}
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(m.Operations)) {
+		op := m.Operations[name]
+		line := struct {
+			Status int      `json:"status"`
+			Errors []string `json:"errors"`
+		}{Status: cmp.Or(op.HTTP.ResponseCode, 200), Errors: []string{}}
+		for _, e := range op.Errors {
+			exception := m.Shapes[e.Shape]
+			if exception == nil || exception.Error.Status == 0 {
+				return nil, fmt.Errorf("%s: the exception %s has no status", name, e.Shape)
+			}
+			statuses[e.Shape] = exception.Error.Status
+			line.Errors = append(line.Errors, e.Shape)
+		}
+		slices.Sort(line.Errors)
+		text, err := json.Marshal(line)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fmt.Sprintf("%q: %s", name, text))
+	}
+	fmt.Fprintf(&b, "\"operations\": {\n%s\n},\n\"exceptions\": {\n", strings.Join(lines, ",\n"))
+	lines = nil
+	for _, name := range slices.Sorted(maps.Keys(statuses)) {
+		lines = append(lines, fmt.Sprintf("%q: %d", name, statuses[name]))
+	}
+	fmt.Fprintf(&b, "%s\n}}\n", strings.Join(lines, ",\n"))
+	return b.Bytes(), nil
 }
 
 // reach marks name and all shapes below it.

@@ -39,7 +39,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{plain, packed} {
-		if err := run(path, table{"x", "test 1"}, out); err != nil {
+		if err := run(path, table{"x", "test 1", false}, out); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(out)
@@ -73,5 +73,43 @@ func TestNewLookaround(t *testing.T) {
 	}
 	if err := run(filepath.Join(t.TempDir(), "none"), table{}, ""); err == nil {
 		t.Error("a model that is not there was read")
+	}
+}
+
+// TestAnswers renders the answers of a small model.
+func TestAnswers(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "m.json"), filepath.Join(dir, "out.json")
+	write := func(status string) {
+		t.Helper()
+		text := `{"operations":{"B":{"errors":[{"shape":"Y"},{"shape":"X"}]},"A":{"http":{"responseCode":202}}},"shapes":{
+			"X":{"error":{"httpStatusCode":404}},"Y":{"error":{` + status + `}}}}`
+		if err := os.WriteFile(in, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`"httpStatusCode":409`)
+	if err := run(in, table{"x", "test 1", true}, out); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `"operations": {
+"A": {"status":202,"errors":[]},
+"B": {"status":200,"errors":["X","Y"]}
+},
+"exceptions": {
+"X": 404,
+"Y": 409
+}}
+`
+	if !strings.HasPrefix(string(got), `{"source": "AWS's service-2.json, licensed Apache-2.0, from test 1;`) || !strings.HasSuffix(string(got), want) {
+		t.Errorf("%s", got)
+	}
+	write("")
+	if err := run(in, table{"x", "test 1", true}, out); err == nil || !strings.Contains(err.Error(), "Y") {
+		t.Errorf("an exception without status: %v", err)
 	}
 }
