@@ -31,7 +31,6 @@ type logsNode struct {
 	t     *testing.T
 	dir   string
 	store *logstore.Store
-	seq   int64
 }
 
 func newLogsNode(t *testing.T) *logsNode {

@@ -60,7 +60,8 @@ func TestEvent(t *testing.T) {
 	if err != nil || out.StatusCode != 202 || len(out.Payload) != 0 || out.ExecutedVersion != nil {
 		t.Errorf("Invoke: %+v, %v", out, err)
 	}
-	old, err := w.InvokeAsync(t.Context(), &lambda.InvokeAsyncInput{FunctionName: aws.String("f"), InvokeArgs: strings.NewReader(`[2]`)}) //nolint:staticcheck // deprecated by AWS, served all the same
+	//lint:ignore SA1019 deprecated by AWS, served all the same
+	old, err := w.InvokeAsync(t.Context(), &lambda.InvokeAsyncInput{FunctionName: aws.String("f"), InvokeArgs: strings.NewReader(`[2]`)})
 	if err != nil || old.Status != 202 || len(a.events) != 3 || string(a.events[2].Payload) != `[2]` {
 		t.Errorf("InvokeAsync: %+v, %v", old, err)
 	}

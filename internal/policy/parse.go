@@ -102,17 +102,17 @@ func parseStatement(kind Kind, raw json.RawMessage) (*Statement, error) {
 	}
 	switch {
 	case s.Effect == "":
-		return nil, errors.New("Effect is missing")
+		return nil, errors.New("the Effect is missing")
 	case !seen["Action"]:
-		return nil, errors.New("Action is missing")
+		return nil, errors.New("the Action is missing")
 	case kind == Identity && seen["Principal"]:
 		return nil, errors.New("a policy of an identity has no Principal")
 	case kind != Identity && !seen["Principal"]:
-		return nil, errors.New("Principal is missing")
+		return nil, errors.New("the Principal is missing")
 	case kind == Trust && seen["Resource"]:
 		return nil, errors.New("a trust policy has no Resource")
 	case kind != Trust && !seen["Resource"]:
-		return nil, errors.New("Resource is missing")
+		return nil, errors.New("the Resource is missing")
 	case kind == Identity && !identitySid.MatchString(s.Sid):
 		return nil, fmt.Errorf("the Sid %q has other characters than letters and digits", s.Sid)
 	}
