@@ -110,11 +110,13 @@ func (c *Control) referred(digest firn.Digest) bool {
 // Sweep deletes archives that no record refers to, left over by updates,
 // deletions, and by a process that stopped between storing an archive and
 // writing its record; and unpacked directories that neither a record nor an
-// environment needs. It does nothing before Load.
+// environment needs. Image functions that rest for long give up their images
+// first. It does nothing before Load.
 func (c *Control) Sweep(ctx context.Context) {
 	if !c.loaded.Load() {
 		return
 	}
+	c.rest(ctx)
 	for info, err := range c.cfg.Blobs.List() {
 		if err == nil && !c.referred(info.Digest) {
 			err = c.sweepArchive(info.Digest)

@@ -73,8 +73,8 @@ func (rec *record) image() *firn.Image {
 }
 
 // setImage makes an image the code of rec.
-func (rec *record) setImage(img *imageUse) {
-	rec.Image = img
+func (c *Control) setImage(rec *record, img *imageUse) {
+	rec.Image, rec.activity = img, c.newActivity()
 	rec.Config.CodeSize = 0 // AWS keeps no copy that would count
 	rec.Config.CodeSha256 = ptr(string(oci.Hex(img.Pinned.Digest)))
 }

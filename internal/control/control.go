@@ -71,9 +71,12 @@ type Config struct {
 	// are refused then.
 	Runtimes Runtimes
 	Registry Registry
-	Sealer   Sealer
-	Retirer  Retirer
-	Logger   *slog.Logger
+	// ImageIdle is how long a version of an image function may go without an
+	// invocation before it becomes Inactive; 0 is 14 days, negative never.
+	ImageIdle time.Duration
+	Sealer    Sealer
+	Retirer   Retirer
+	Logger    *slog.Logger
 
 	Region       string
 	Account      string

@@ -120,7 +120,11 @@ func (c *Control) Resolve(ref firn.FunctionRef) (*firn.FunctionVersion, string, 
 		return nil, "", c.notFound(ref)
 	}
 	v := rec.serving
+	if rec.activity != nil {
+		rec.activity.last.Store(c.cfg.Now().UnixNano())
+	}
 	if v == nil {
+		c.wake(rec)
 		return nil, "", firn.Faultf(firn.ResourceConflict,
 			"The operation cannot be performed at this time. The function is currently in the following state: %s", rec.Config.State)
 	}
@@ -222,7 +226,7 @@ func (c *Control) newRecord(ctx context.Context, name string, in *lambda.CreateF
 // setCode makes an archive, which it stores, or an image the code of rec.
 func (c *Control) setCode(ctx context.Context, rec *record, source code) error {
 	if source.image != nil {
-		rec.setImage(source.image)
+		c.setImage(rec, source.image)
 		return nil
 	}
 	zip := source.zip

@@ -66,6 +66,8 @@ type options struct {
 	concurrency   int
 	effects       control.Effects
 	random        func() float64
+	runtimes      control.Runtimes
+	registry      control.Registry
 	caller        firn.Identity // default: the account's root user
 }
 
@@ -145,7 +147,7 @@ func startNode(dir string, opt options) (_ *node, err error) {
 		Store: n.store, Blobs: n.blobs, Images: images, Sealer: keys, Retirer: n.fleet, Logger: log,
 		Region: region, Account: account, Architecture: architecture(), Concurrency: opt.concurrency,
 		Endpoint: func() string { return n.server.URL }, Now: n.clock.now,
-		Random: opt.random, Effects: opt.effects,
+		Random: opt.random, Effects: opt.effects, Runtimes: opt.runtimes, Registry: opt.registry,
 	})
 	n.control.SetInvoker(invoke.New(invoke.Config{Resolver: n.control, Fleet: n.fleet}))
 	caller := opt.caller

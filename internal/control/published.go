@@ -35,6 +35,9 @@ func (e *edit) publish(description *string) *record {
 	number := strconv.FormatInt(e.number, 10)
 	v := *e.rec
 	v.Before, v.Tags, v.serving = nil, nil, nil
+	if v.Image != nil {
+		v.activity = c.newActivity()
+	}
 	v.LatestDescription = v.Config.Description
 	cfg := &v.Config
 	cfg.Version = &number

@@ -43,6 +43,7 @@ type record struct {
 
 	variables map[string]string     // opened
 	serving   *firn.FunctionVersion // what invocations run; nil: nothing yet
+	activity  *activity             // of images only
 	revision  state.Revision
 }
 
@@ -107,7 +108,7 @@ func (c *Control) Load(ctx context.Context) error {
 	c.loaded.Store(true)
 	for _, rec := range records {
 		name := *rec.Config.FunctionName
-		if rec.Image != nil {
+		if rec.Image != nil && !settled(rec) {
 			// It may have to come from far away: the API does not wait for it.
 			c.settling.add(name)
 			continue
@@ -150,6 +151,12 @@ func (c *Control) decode(raw state.Record) (*record, error) {
 		return nil, fmt.Errorf("record of function %s: %w", raw.Key, err)
 	}
 	for part := rec; part != nil; part = part.Before {
+		if part.Image != nil {
+			part.activity = c.newActivity()
+		}
+		if restoring(part) { // by a process that is gone
+			markInactive(part, types.StateReasonCodeIdle, idleReason)
+		}
 		if part.Variables == "" {
 			continue
 		}

@@ -134,8 +134,11 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	if !ok {
 		return nil // deleted meanwhile
 	}
+	if err := c.restoreWanted(ctx, name, f.(*function)); err != nil {
+		return err
+	}
 	seen := f.(*function).record.Load()
-	if seen == nil || settled(seen) {
+	if seen == nil || settled(seen) || restoring(seen) {
 		return nil
 	}
 	failure := c.prepare(ctx, seen)
@@ -149,7 +152,7 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 	}
 	// Changes are refused while one is settled, but for tags.
 	old := f.(*function).record.Load()
-	if settled(old) || old.Generation != seen.Generation {
+	if settled(old) || restoring(old) || old.Generation != seen.Generation {
 		return nil // settled meanwhile, and perhaps changed again
 	}
 	e := c.newEdit(name)
@@ -184,7 +187,7 @@ func (c *Control) settleFunction(ctx context.Context, name string) error {
 // it was not: they are of its code.
 func (e *edit) settleVersions(mark func(*record)) {
 	for number, v := range e.versions {
-		if settled(v) {
+		if settled(v) || restoring(v) {
 			continue
 		}
 		next := *v

@@ -123,7 +123,7 @@ func (c *Control) updateFunctionCode(ctx context.Context, in *lambda.UpdateFunct
 // dryRun answers what an update would, and stores nothing.
 func (c *Control) dryRun(ctx context.Context, rec *record, source code) (*lambda.UpdateFunctionCodeOutput, error) {
 	if source.image != nil {
-		rec.setImage(source.image)
+		c.setImage(rec, source.image)
 		return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, rec)), nil
 	}
 	rec.Unzipped = source.zip.info.UnzippedBytes
