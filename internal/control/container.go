@@ -46,6 +46,15 @@ type imageUse struct {
 	Pinned firn.Image
 }
 
+const (
+	// maxImageConfigBytes bounds an ImageConfig ("Lambda quotas": container
+	// image settings, 16 KB).
+	maxImageConfigBytes = 16 << 10
+	// maxPinnedBytes bounds an image's own settings, environment included,
+	// which every version of a function keeps. Kernels take little more.
+	maxPinnedBytes = 256 << 10
+)
+
 // isImage reports whether the function is of PackageType Image.
 func (rec *record) isImage() bool { return rec.Config.PackageType == types.PackageTypeImage }
 
@@ -89,6 +98,9 @@ func (rec *record) setImageConfig(in *types.ImageConfig) error {
 			return invalid("ImageConfig contains a NUL character")
 		}
 	}
+	if size := settingsBytes(in.EntryPoint, in.Command, []string{deref(in.WorkingDirectory)}); size > maxImageConfigBytes {
+		return invalid("The container image settings are %d bytes, and may be %d.", size, maxImageConfigBytes)
+	}
 	rec.Config.ImageConfigResponse = nil
 	if !blank(in) {
 		rec.Config.ImageConfigResponse = &types.ImageConfigResponse{ImageConfig: in}
@@ -106,7 +118,19 @@ func (c *Control) resolveImage(ctx context.Context, name, uri string) (*imageUse
 	if err != nil {
 		return nil, err
 	}
+	if size := settingsBytes(img.Entrypoint, img.Command, img.Env, []string{img.WorkingDir}); size > maxPinnedBytes {
+		return nil, invalid("Source image %s is not valid: its settings are %d bytes, and may be %d. Provide a valid source image.", uri, size, maxPinnedBytes)
+	}
 	return &imageUse{URI: uri, Pinned: *img}, nil
+}
+
+// settingsBytes is the size of words as a program gets them.
+func settingsBytes(lists ...[]string) int {
+	n := 0
+	for _, word := range slices.Concat(lists...) {
+		n += len(word) + 1
+	}
+	return n
 }
 
 // noImageParts is AWS's answer to settings that an image has in itself.

@@ -29,6 +29,7 @@ type shop struct {
 	tags     map[string]string // tag -> word
 	resolve  error
 	prepare  error
+	env      []string      // of every image
 	gate     chan struct{} // Prepare waits for it
 	requests []control.ImageRequest
 }
@@ -49,7 +50,7 @@ func (s *shop) Resolve(_ context.Context, req control.ImageRequest) (*firn.Image
 	}
 	for tag, word := range s.tags {
 		if pinned := repository + "@" + string(digestOf(word)); req.URI == repository+":"+tag || req.URI == pinned {
-			return &firn.Image{Digest: digestOf(word), Reference: pinned, Entrypoint: []string{"/entry"}, Command: []string{word}, WorkingDir: "/work", Env: []string{"A=b"}}, nil
+			return &firn.Image{Digest: digestOf(word), Reference: pinned, Entrypoint: []string{"/entry"}, Command: []string{word}, WorkingDir: "/work", Env: append([]string{"A=b"}, s.env...)}, nil
 		}
 	}
 	return nil, oci.Fault(req.URI, oci.ErrNotFound)
@@ -256,6 +257,12 @@ func TestImageConfig(t *testing.T) {
 	check([]string{"/x"}, []string{"one"}, "/y")
 	wantFault(t, update(&types.ImageConfig{WorkingDirectory: aws.String("y")}), "InvalidParameterValueException", "WorkingDirectory must be an absolute path: y")
 	wantFault(t, update(&types.ImageConfig{Command: []string{"a\x00b"}}), "InvalidParameterValueException", "ImageConfig contains a NUL character")
+	if err := update(&types.ImageConfig{Command: []string{strings.Repeat("x", 16<<10-2)}, WorkingDirectory: aws.String("/")}); err == nil {
+		t.Error("16 KB and a byte were taken")
+	}
+	if err := update(&types.ImageConfig{Command: []string{strings.Repeat("x", 16<<10-2)}}); err != nil {
+		t.Error(err)
+	}
 	if err := update(&types.ImageConfig{}); err != nil { // none
 		t.Fatal(err)
 	}
@@ -291,7 +298,10 @@ func TestImageRefusals(t *testing.T) {
 		{"no source", func(in *lambda.CreateFunctionInput) { in.Code = &types.FunctionCode{} }, invalid, source},
 		{"archive", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = hello() }, invalid, "Please don't provide ZipFile when the intended function PackageType is Image."},
 		{"package type left out", func(in *lambda.CreateFunctionInput) { in.PackageType = "" }, invalid, "Runtime and Handler are mandatory parameters for functions created with deployment packages."},
-		{"image for a zip", func(in *lambda.CreateFunctionInput) { *in = *creation("x", nil); in.Code.ImageUri = aws.String(repository + ":v1") }, invalid, source},
+		{"image for a zip", func(in *lambda.CreateFunctionInput) {
+			*in = *creation("x", nil)
+			in.Code.ImageUri = aws.String(repository + ":v1")
+		}, invalid, source},
 		{"both for a zip", func(in *lambda.CreateFunctionInput) {
 			*in = *creation("x", hello())
 			in.Code.ImageUri = aws.String(repository + ":v1")
@@ -301,12 +311,16 @@ func TestImageRefusals(t *testing.T) {
 			in.ImageConfig = &types.ImageConfig{Command: []string{"c"}}
 		}, invalid, "Please don't provide ImageConfig when the intended function PackageType is Zip."},
 		{"no such tag", func(in *lambda.CreateFunctionInput) { in.Code.ImageUri = aws.String(repository + ":v9") }, invalid, "Source image " + repository + ":v9 does not exist. Provide a valid source image."},
-		{"platform", func(*lambda.CreateFunctionInput) { s.resolve = &oci.PlatformError{Want: "linux/a", Have: []string{"linux/b"}} }, invalid,
+		{"platform", func(*lambda.CreateFunctionInput) {
+			s.resolve = &oci.PlatformError{Want: "linux/a", Have: []string{"linux/b"}}
+		}, invalid,
 			"The image manifest, config or layer media type for the source image " + repository + ":v1 is not supported. The function runs on linux/a, and the image is for linux/b and not for linux/a."},
+		{"large settings", func(*lambda.CreateFunctionInput) { s.env = []string{strings.Repeat("x", 256<<10)} }, invalid,
+			"Source image " + repository + ":v1 is not valid: its settings are 262166 bytes, and may be 262144. Provide a valid source image."},
 		{"denied", func(*lambda.CreateFunctionInput) { s.resolve = oci.ErrDenied }, "AccessDeniedException", "Lambda does not have permission to access the ECR image. Check the ECR permissions."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			defer s.set(func() { s.resolve = nil })
+			defer s.set(func() { s.resolve, s.env = nil, nil })
 			in := imageCreation("x", "v1")
 			c.edit(in)
 			_, err := w.CreateFunction(t.Context(), in)

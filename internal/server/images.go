@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/firn-run/firn/internal/image/oci"
 	"github.com/firn-run/firn/internal/keyring"
 	"github.com/firn-run/firn/internal/registry"
+	"github.com/firn-run/firn/internal/runtimes"
 	"github.com/firn-run/firn/internal/state"
 )
 
@@ -79,6 +81,19 @@ func (c containers) Prepare(ctx context.Context, img *firn.Image, architecture s
 	}
 	_, err := c.roots.Root(ctx, img.Digest)
 	return err
+}
+
+// managedRuntimes gives the fleet the managed runtimes.
+type managedRuntimes struct{ store *runtimes.Store }
+
+// Runtime implements fleet.Runtimes. A runtime that was removed from under its
+// functions is told to who invokes them.
+func (m managedRuntimes) Runtime(ctx context.Context, name string) (dir string, whole bool, err error) {
+	dir, whole, err = m.store.Runtime(ctx, name)
+	if missing, ok := errors.AsType[*runtimes.MissingError](err); ok {
+		return "", false, &firn.Fault{Kind: firn.InvalidRuntime, Message: missing.Error(), Cause: err}
+	}
+	return dir, whole, err
 }
 
 // roots gives the fleet the directories of images.

@@ -97,7 +97,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	}
 	maker := &maker{cfg: cfg, backend: backend, keys: keys, buffers: new(runtimeapi.Buffers), sink: seen.sink, segments: seen.traces.Segments}
 	flt := fleet.New(fleet.Config{
-		Start: maker.start, Roots: images, Runtimes: managed, Images: roots{images},
+		Start: maker.start, Roots: images, Runtimes: managedRuntimes{managed}, Images: roots{images},
 		AccountConcurrency: cfg.Concurrency, MaxEnvironments: cfg.MaxEnvironments,
 		IdleTimeout: cfg.IdleTimeout, MaxAge: cfg.MaxAge, Now: cfg.Now, Used: countUse(seen.metrics),
 	})
