@@ -39,6 +39,7 @@ func reasons() []reason {
 		{"", "SerializedRequestEntityTooLargeException", "a payload is as large as what was sent; one that is too large for an event is RequestEntityTooLargeException (package async)"},
 		{"", "InvalidZipFileException", "archives are judged when they are uploaded"},
 		{"", "AliasLimitExceededException", "AWS tells no number"},
+		{"GetFunctionRecursionConfig PutFunctionRecursionConfig", "InvalidParameterValueException", "what could be wrong with their members is against the model: ValidationException"},
 		{"PublishVersion", "CodeStorageExceededException", "a version shares the archive of $LATEST"},
 		{"DeleteLayerVersion", "ResourceNotFoundException", "deleting what is gone succeeds, as on AWS"},
 		{"ListLayerVersions", "ResourceNotFoundException", "a layer without versions has an empty list, as on AWS"},

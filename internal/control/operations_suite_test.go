@@ -37,6 +37,7 @@ import (
 type suite struct {
 	*world
 	gate    *gated
+	root    *testing.T // ends with the suite
 	foreign *world
 	sent    string // the last operation
 	n       int    // of functions that were pending
@@ -76,7 +77,7 @@ func (c checking) Accept(_ context.Context, r *invoke.Request) error { return c.
 func newSuite(t *testing.T) *suite {
 	reserved := &enforced{limits: newLimits()}
 	opt := allEffects(reserved)
-	s := &suite{gate: gate(&opt)}
+	s := &suite{gate: gate(&opt), root: t}
 	s.world = newWorld(t, opt)
 	reserved.fleet.Store(s.fleet)
 	s.control.SetAcceptor(checking{invoke.New(invoke.Config{Resolver: s.control, Fleet: s.fleet})})
@@ -184,7 +185,7 @@ func onForeign(in any) call {
 	return func(s *suite) (any, error) {
 		s.t.Helper()
 		if s.foreign == nil {
-			s.foreign = newForeign(s.t)
+			s.foreign = newForeign(s.root)
 		}
 		return s.sendTo(s.foreign.Client, in)
 	}

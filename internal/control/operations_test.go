@@ -93,41 +93,61 @@ func schemaOperations() []string {
 	return names
 }
 
-// TestOperationTables holds the tables against the SDK's schemas, the model,
-// and what is mounted.
-func TestOperationTables(t *testing.T) {
-	entries, model, operations := allEntries(t), readDocumented(t), schemaOperations()
+// surface is what the tables are held against.
+type surface struct {
+	model      documented
+	operations []string // of the SDK's schemas
+	mounted    []string
+}
+
+func readSurface(t *testing.T) surface {
+	t.Helper()
 	w := newWorld(t, allEffects(nil))
 	mux := awswire.New(awswire.Config{})
 	w.control.Mount(mux)
-	mounted := mux.Mounted()
-	if len(operations) < 88 {
-		t.Errorf("the schemas have %d operations", len(operations))
+	return surface{readDocumented(t), schemaOperations(), mux.Mounted()}
+}
+
+// TestOperationTables holds the tables against the SDK's schemas, the model,
+// and what is mounted.
+func TestOperationTables(t *testing.T) {
+	s := readSurface(t)
+	if len(s.operations) < 88 {
+		t.Errorf("the schemas have %d operations", len(s.operations))
 	}
-	for name := range entries {
-		if !slices.Contains(operations, name) {
-			t.Errorf("%s is no operation of the schemas", name)
-		}
-	}
-	for _, name := range operations {
-		e, ok := entries[name]
-		_, known := model.Operations[name]
-		switch {
-		case !ok:
-			t.Errorf("%s has no entry", name)
-		case !known:
-			t.Errorf("%s is not in testdata/errors.json, which must be of a newer model", name)
-		case e.later && (e.success != nil || len(e.errors) > 0):
-			t.Errorf("%s comes later, and has rows", name)
-		case e.later == slices.Contains(mounted, name):
-			t.Errorf("%s: later is %t, mounted is %t", name, e.later, slices.Contains(mounted, name))
-		case !e.later && e.success == nil:
-			t.Errorf("%s has no row of success", name)
-		}
-	}
-	for _, problem := range uncovered(entries, model) {
+	for _, problem := range s.gaps(allEntries(t)) {
 		t.Error(problem)
 	}
+}
+
+// gaps tells what is wrong with the tables.
+func (s surface) gaps(entries map[string]entry) (problems []string) {
+	tell := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	for name := range entries {
+		if !slices.Contains(s.operations, name) {
+			tell("%s is no operation of the schemas", name)
+		}
+	}
+	for _, name := range s.operations {
+		e, ok := entries[name]
+		_, known := s.model.Operations[name]
+		mounted := slices.Contains(s.mounted, name)
+		switch {
+		case !ok:
+			tell("%s has no entry", name)
+		case !known:
+			tell("%s is not in testdata/errors.json, which must be of a newer model", name)
+		case e.later && (e.success != nil || len(e.errors) > 0):
+			tell("%s comes later, and has rows", name)
+		case e.later && mounted:
+			tell("%s comes later, and is mounted", name)
+		case !e.later && !mounted:
+			tell("%s has an entry, and is not mounted", name)
+		case !e.later && e.success == nil:
+			tell("%s has no row of success", name)
+		}
+	}
+	return append(problems, uncovered(entries, s.model)...)
 }
 
 // uncovered tells the documented errors that have neither row nor reason, and
@@ -182,26 +202,32 @@ func uncovered(entries map[string]entry, model documented) (problems []string) {
 	return problems
 }
 
-// TestUncovered: each gap of the tables is seen.
-func TestUncovered(t *testing.T) {
-	model := readDocumented(t)
+// TestOperationGaps: each gap of the tables is seen.
+func TestOperationGaps(t *testing.T) {
+	s := readSurface(t)
 	row := send(&lambda.GetAliasInput{})
 	for want, change := range map[string]func(map[string]entry){
+		"GetAlias has no entry":                            func(all map[string]entry) { delete(all, "GetAlias") },
+		"GetAlia is no operation of the schemas":           func(all map[string]entry) { all["GetAlia"] = entry{later: true} },
+		"GetAlias comes later, and is mounted":             func(all map[string]entry) { all["GetAlias"] = entry{later: true} },
+		"GetAlias comes later, and has rows":               func(all map[string]entry) { all["GetAlias"] = entry{later: true, success: row} },
+		"GetAlias has no row of success":                   func(all map[string]entry) { all["GetAlias"] = entry{errors: all["GetAlias"].errors} },
+		"GetCapacityProvider has an entry, and is not mou": func(all map[string]entry) { all["GetCapacityProvider"] = entry{success: row} },
 		"GetAlias has neither a row nor a reason for ResourceNotFoundException": func(all map[string]entry) {
-			delete(all["GetAlias"].errors, "ResourceNotFoundException")
+			delete(all["GetAlias"].errors, notFoundCode)
 		},
 		"GetAlias has a row for ResourceConflictException, which is not documented": func(all map[string]entry) {
-			all["GetAlias"].errors["ResourceConflictException"] = row
+			all["GetAlias"].errors[conflictCode] = row
 		},
 		"DeleteAlias has a row for ResourceConflictException and a reason why there cannot be one": func(all map[string]entry) {
-			all["DeleteAlias"].errors["ResourceConflictException"] = row
+			all["DeleteAlias"].errors[conflictCode] = row
 		},
 		"no operation needs the reason for AliasLimitExceededException": func(all map[string]entry) { delete(all, "CreateAlias") },
 		"ListLayerVersions does not need the reason":                    func(all map[string]entry) { delete(all, "ListLayerVersions") },
 	} {
 		all := allEntries(t)
 		change(all)
-		problems := uncovered(all, model)
+		problems := s.gaps(all)
 		if !slices.ContainsFunc(problems, func(p string) bool { return strings.HasPrefix(p, want) }) {
 			t.Errorf("not told: %s; but %q", want, problems)
 		}
@@ -214,21 +240,28 @@ func TestOperations(t *testing.T) {
 	s := newSuite(t)
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		e := entries[name]
-		t.Run(name, func(t *testing.T) {
-			if e.later {
-				s.later(t, name)
-				return
-			}
-			t.Run("success", func(t *testing.T) { s.succeeds(t, name, e, model.Operations[name].Status) })
-			for _, exception := range slices.Sorted(maps.Keys(e.errors)) {
-				t.Run(exception, func(t *testing.T) {
-					_, err := e.errors[exception](s)
-					s.wantSent(t, name)
-					s.fails(t, err, exception, model.Exceptions[exception])
-				})
-			}
-		})
+		if e.later {
+			s.run(t, name, func(t *testing.T) { s.later(t, name) })
+			continue
+		}
+		s.run(t, name+"/success", func(t *testing.T) { s.succeeds(t, name, e, model.Operations[name].Status) })
+		for _, exception := range slices.Sorted(maps.Keys(e.errors)) {
+			s.run(t, name+"/"+exception, func(t *testing.T) {
+				_, err := e.errors[exception](s)
+				s.wantSent(t, name)
+				s.fails(t, err, exception, model.Exceptions[exception])
+			})
+		}
 	}
+}
+
+// run is t.Run with the suite's own failures in the right place.
+func (s *suite) run(t *testing.T, name string, row func(*testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		defer func(outer *testing.T) { s.t = outer }(s.t)
+		s.t = t
+		row(t)
+	})
 }
 
 // succeeds makes the call of success and looks at its answer.
@@ -244,7 +277,10 @@ func (s *suite) succeeds(t *testing.T, name string, e entry, status int) {
 	if !ok {
 		t.Fatal("the SDK gives no response")
 	}
-	if raw.StatusCode != status {
+	if own := v.FieldByName("StatusCode"); own.IsValid() {
+		status = int(own.Int()) // the answer has its status as a member
+	}
+	if raw.StatusCode != status || status/100 != 2 {
 		t.Errorf("status %d, documented is %d", raw.StatusCode, status)
 	}
 	for member := range strings.FieldsSeq(e.has) {
@@ -303,7 +339,7 @@ func (s *suite) later(t *testing.T, name string) {
 		t.Fatal("the client has no such method")
 	}
 	in := reflect.New(method.Type.In(2).Elem())
-	fill(in.Elem(), 0)
+	fillInput(in.Elem(), 0)
 	_, err := s.send(in.Interface())
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != "NotImplementedException" || !strings.Contains(api.ErrorMessage(), "does not serve "+name+" yet") {
@@ -312,15 +348,15 @@ func (s *suite) later(t *testing.T, name string) {
 	wantStatus(t, err, 501)
 }
 
-// fill sets everything that is exported, down to a depth that no input needs.
-func fill(v reflect.Value, depth int) {
+// fillInput sets everything that is exported, down to a depth that no input needs.
+func fillInput(v reflect.Value, depth int) {
 	if depth > 6 {
 		return
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), depth+1)
+		fillInput(v.Elem(), depth+1)
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			v.Set(reflect.ValueOf(time.Unix(1, 0)))
@@ -328,16 +364,16 @@ func fill(v reflect.Value, depth int) {
 		}
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				fill(v.Field(i), depth+1)
+				fillInput(v.Field(i), depth+1)
 			}
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), depth+1)
+		fillInput(v.Index(0), depth+1)
 	case reflect.Map:
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fill(key, depth+1)
-		fill(value, depth+1)
+		fillInput(key, depth+1)
+		fillInput(value, depth+1)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, value)
 	case reflect.String:
