@@ -303,11 +303,29 @@ func (s *suite) fails(t *testing.T, err error, exception string, status int) {
 		if typ == nil {
 			t.Fatalf("the SDK has no exception %s", exception)
 		}
-		if !errors.As(err, reflect.New(typ).Interface()) {
+		typed := reflect.New(typ)
+		if !errors.As(err, typed.Interface()) {
 			t.Fatalf("%v, want %s", err, exception)
 		}
+		wantMembers(t, typed.Elem().Elem(), status)
 	}
 	wantStatus(t, err, status)
+}
+
+// wantMembers checks what an exception has beside its message: who is to
+// blame, and why a throttle is one.
+func wantMembers(t *testing.T, exception reflect.Value, status int) {
+	t.Helper()
+	side := "User"
+	if status >= 500 {
+		side = "Service"
+	}
+	if m := exception.FieldByName("Type"); m.IsValid() && (m.IsNil() || m.Elem().String() != side) {
+		t.Errorf("%+v: the Type is not %s", exception.Interface(), side)
+	}
+	if m := exception.FieldByName("Reason"); m.IsValid() && m.String() == "" {
+		t.Errorf("%+v has no Reason", exception.Interface())
+	}
 }
 
 func wantStatus(t *testing.T, err error, status int) {
