@@ -254,6 +254,9 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 	if err != nil {
 		return nil, err
 	}
+	if rec, err := c.find(ref); err == nil {
+		c.wake(rec)
+	}
 	return convert[lambda.PutProvisionedConcurrencyConfigOutput](c.showProvisioned(ref, p)), nil
 }
 

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -156,9 +157,11 @@ func TestIdleInterrupted(t *testing.T) {
 	w.settles("f", types.StateActive)
 }
 
-// TestIdleProvisioned: what is kept ready does not rest.
+// TestIdleProvisioned: what is kept ready does not rest, and what rests is woken
+// to be kept ready.
 func TestIdleProvisioned(t *testing.T) {
-	w := newWorld(t, options{registry: newShop(), concurrency: 200, effects: control.Effects{Limits: newLimits()}})
+	told := newLimits()
+	w := newWorld(t, options{registry: newShop(), concurrency: 200, effects: control.Effects{Limits: told}})
 	w.createImage("f", "v1")
 	if _, err := w.PublishVersion(t.Context(), &lambda.PublishVersionInput{FunctionName: aws.String("f")}); err != nil {
 		t.Fatal(err)
@@ -172,5 +175,23 @@ func TestIdleProvisioned(t *testing.T) {
 	w.control.Sweep(t.Context())
 	if v, _, err := w.control.Resolve(firn.FunctionRef{Name: "f", Qualifier: "1"}); err != nil || v.Image == nil {
 		t.Errorf("%+v %v", v, err)
+	}
+	if _, err := w.DeleteProvisionedConcurrencyConfig(t.Context(), &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: aws.String("f"), Qualifier: aws.String("1")}); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(fortnight + time.Minute)
+	w.control.Sweep(t.Context())
+	w.settles("f:1", types.StateInactive)
+	if _, err := w.PutProvisionedConcurrencyConfig(t.Context(), &lambda.PutProvisionedConcurrencyConfigInput{
+		FunctionName: aws.String("f"), Qualifier: aws.String("1"), ProvisionedConcurrentExecutions: aws.Int32(1),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.settles("f:1", types.StateActive)
+	for deadline := time.Now().Add(waitLimit); !strings.Contains(told.told(), "1=1"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing is kept ready: %s", told.told())
+		}
+		time.Sleep(time.Millisecond) // archtest:sleep the effect of a change follows what readers see of it
 	}
 }
