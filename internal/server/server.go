@@ -62,7 +62,10 @@ type Config struct {
 	MaxEnvironments int
 	IdleTimeout     time.Duration // of an environment; default 10 minutes
 	MaxAge          time.Duration // of an environment; default 2 hours
-	FreezeGrace     time.Duration // default DefaultFreezeGrace; negative never freezes
+	// ImageIdle is how long a version of an image function may go without an
+	// invocation before it becomes Inactive; default 14 days, negative never.
+	ImageIdle   time.Duration
+	FreezeGrace time.Duration // default DefaultFreezeGrace; negative never freezes
 	// DrainTimeout is how long invocations in flight may take to finish after
 	// Run's context has ended; default 30 seconds.
 	DrainTimeout time.Duration
