@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,7 +127,10 @@ func TestBrowser(t *testing.T) {
 	n := start(t, options{args: []string{"--quiet", "--stream-mbps", "0"}})
 
 	told := make(chan report, 1)
-	pages := map[string]string{}
+	// The pages are told apart by their paths; where they read from is known
+	// once there is a node, before anybody asks.
+	var url atomic.Pointer[string]
+	reads := map[string]string{"/pieces": "stream?n=6&ms=250", "/much": much}
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/report" {
 			var out report
@@ -137,11 +141,11 @@ func TestBrowser(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, reader, pages[r.URL.Path])
+		fmt.Fprintf(w, reader, *url.Load()+reads[r.URL.Path])
 	}))
 	defer origin.Close()
-	url := n.streamingURL(&types.Cors{AllowOrigins: []string{origin.URL}, AllowMethods: []string{"GET"}, AllowHeaders: []string{"x-test"}})
-	pages["/pieces"], pages["/much"] = url+"stream?n=6&ms=250", url+much
+	base := n.streamingURL(&types.Cors{AllowOrigins: []string{origin.URL}, AllowMethods: []string{"GET"}, AllowHeaders: []string{"x-test"}})
+	url.Store(&base)
 
 	r := watch(t, origin, told, "/pieces")
 	if r.Error != "" || r.Status != 200 || r.Kind != "text/event-stream" || len(r.Pieces) != 6 {
@@ -152,9 +156,9 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("piece %d: %+v", i, r.Pieces)
 		}
 	}
-	base, highest := n.memory(), n.watch()
+	before, highest := n.memory(), n.watch()
 	r = watch(t, origin, told, "/much")
-	grown := highest() - base
+	grown := highest() - before
 	if r.Error != "" || r.Bytes != muchMB<<20 || len(r.Pieces) < 100 || grown > memoryBound {
 		t.Errorf("%d bytes in %d pieces and more, %s; %d bytes more memory", r.Bytes, len(r.Pieces), r.Error, grown)
 	}

@@ -3,10 +3,12 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -65,12 +67,22 @@ func (c container) build(t *testing.T) v1.Image {
 	return img
 }
 
-// layerOf is a layer of executable files.
+// layerOf is a layer of executable files. Files of the same content are hard
+// links, as in most images' layers.
 func layerOf(t *testing.T, files map[string][]byte) v1.Layer {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	for path, body := range files {
+	first := map[*byte]string{} // by where the content begins
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		body := files[path]
+		if target, again := first[&body[0]]; again {
+			if err := w.WriteHeader(&tar.Header{Name: path, Linkname: target, Mode: 0o755, Typeflag: tar.TypeLink}); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		first[&body[0]] = path
 		if err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o755, Size: int64(len(body)), Typeflag: tar.TypeReg}); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +93,7 @@ func layerOf(t *testing.T, files map[string][]byte) v1.Layer {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }, tarball.WithCompressionLevel(gzip.BestSpeed))
 	if err != nil {
 		t.Fatal(err)
 	}

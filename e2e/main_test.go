@@ -43,7 +43,7 @@ func runTests(m *testing.M) int {
 // and the programs that play functions. Everybody may execute them: one test
 // runs firn as another user.
 func buildAll(dir string) error {
-	if err := goBuild("-o", dir+string(filepath.Separator), "../cmd/firn-init", "../internal/servertest/actor", "../internal/servertest/probe", "../internal/servertest/subscriber", "../internal/servertest/web"); err != nil {
+	if err := goBuild("-ldflags=-s -w", "-o", dir+string(filepath.Separator), "../cmd/firn-init", "../internal/servertest/actor", "../internal/servertest/probe", "../internal/servertest/subscriber", "../internal/servertest/web"); err != nil {
 		return err
 	}
 	inside, err := filepath.Abs("../internal/sandbox/linux/initbin/firn-init")

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -33,7 +35,7 @@ func (n *node) stream(ctx context.Context, name string, o order, each func(soFar
 		return s, err
 	}
 	begun := time.Now()
-	out, err := n.client.InvokeWithResponseStream(ctx, &lambda.InvokeWithResponseStreamInput{FunctionName: &name, Payload: event})
+	out, err := n.streamClient().InvokeWithResponseStream(ctx, &lambda.InvokeWithResponseStreamInput{FunctionName: &name, Payload: event})
 	if err != nil {
 		return s, err
 	}
@@ -61,6 +63,25 @@ func (n *node) stream(ctx context.Context, name string, o order, each func(soFar
 		return s, fmt.Errorf("%d bytes and no InvokeComplete", s.bytes)
 	}
 	return s, nil
+}
+
+// streamClient is a client for one stream. The SDK's share a buffer between
+// their streams, and close the body of their request while it is written when
+// the answer comes early, if it has a method WriteTo.
+func (n *node) streamClient() *lambda.Client {
+	o := n.client.Options()
+	o.HTTPClient = &http.Client{Transport: plainBodies{&http.Transport{}}}
+	return lambda.New(o)
+}
+
+// plainBodies hides that bodies have a method WriteTo.
+type plainBodies struct{ *http.Transport }
+
+func (p plainBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return p.Transport.RoundTrip(r)
 }
 
 // memory is what the firn process has of it, in bytes.
@@ -113,9 +134,9 @@ func TestStreams(t *testing.T) {
 	whole := order{Do: "stream", N: streamedMB, Size: firn.MiB}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	check := func(what string, s streamed, err error) {
+	check := func(what string, want int, s streamed, err error) {
 		t.Helper()
-		if err != nil || s.bytes != firn.MaxStreamedBytes || s.complete.ErrorCode != nil {
+		if err != nil || s.bytes != want || s.complete.ErrorCode != nil {
 			t.Errorf("%s: %v, %d bytes, %+v", what, err, s.bytes, s.complete)
 		}
 		t.Logf("%s: first byte after %v, %.0f MB/s", what, s.first.Round(time.Millisecond), float64(s.bytes)/1e6/s.took.Seconds())
@@ -127,15 +148,15 @@ func TestStreams(t *testing.T) {
 
 	highest := n.watch()
 	s, err := n.stream(ctx, "f", whole, nil)
-	check("one", s, err)
+	check("one", firn.MaxStreamedBytes, s, err)
 	if s.first > s.took/2 {
 		t.Errorf("the first byte came after %v of %v", s.first, s.took)
 	}
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			s, err := n.stream(ctx, "f", whole, nil)
-			check("one of four", s, err)
+			s, err := n.stream(ctx, "f", order{Do: "stream", N: 50, Size: firn.MiB}, nil)
+			check("one of four", 50*firn.MiB, s, err)
 		})
 	}
 	group.Wait()
@@ -146,7 +167,7 @@ func TestStreams(t *testing.T) {
 			<-time.After(2 * time.Second)
 		}
 	})
-	check("with a pause", s, err)
+	check("with a pause", firn.MaxStreamedBytes, s, err)
 	if most := highest(); most > base+memoryBound {
 		t.Errorf("firn's memory went from %d to %d MB", base>>20, most>>20)
 	} else {

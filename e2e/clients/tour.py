@@ -62,7 +62,7 @@ refused(e.InvalidParameterValueException, client.create_function, FunctionName="
         Handler="x", Role=ROLE, Code={"ZipFile": b"not a zip"})
 refused(e.PreconditionFailedException, client.update_function_code, FunctionName="boto", ZipFile=archive, RevisionId="old")
 refused(e.InvalidRequestContentException, client.invoke, FunctionName="boto", Payload=b"{")
-refused(ClientError, client.list_aliases, FunctionName="boto")
+refused(ClientError, client.list_event_source_mappings)
 
 client.delete_function(FunctionName="boto")
 refused(e.ResourceNotFoundException, client.invoke, FunctionName="boto")
