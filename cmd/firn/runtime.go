@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/runtimes"
@@ -28,7 +26,7 @@ func newRuntime() *cobra.Command {
 	open := func() (*runtimes.Store, error) {
 		return runtimes.Open(server.RuntimesDir(*dataDir), "firn runtime build NAME --data "+*dataDir)
 	}
-	cmd.AddCommand(newRuntimeList(open), newRuntimeBuild(open), newRuntimePull(), newRuntimeRemove(open))
+	cmd.AddCommand(newRuntimeList(open), newRuntimeBuild(open), newRuntimePull(open), newRuntimeRemove(open))
 	return cmd
 }
 
@@ -73,14 +71,14 @@ func printRuntimes(out io.Writer, list []runtimes.Manifest, all bool) error {
 		here[m.Name] = m
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tSUPPORT\tDIGEST\tSIZE\tMADE\tCLIENT\tINTERPRETER")
+	fmt.Fprintln(table, "NAME\tSUPPORT\tDIGEST\tSIZE\tMADE\tFROM")
 	rows := 0
 	for _, r := range runtimes.All() {
 		m, ok := here[r.Name]
 		switch {
 		case ok:
-			fmt.Fprintf(table, "%s\t%s\t%.12s\t%d MB\t%s\t%s\t%s\n", r.Name, r.Support, m.Digest, m.Bytes/firn.MiB,
-				m.Made.Format(time.DateOnly), m.Client, m.Interpreter)
+			fmt.Fprintf(table, "%s\t%s\t%.12s\t%d MB\t%s\t%s\n", r.Name, r.Support, m.Digest, m.Bytes/firn.MiB,
+				m.Made.Format(time.DateOnly), cameFrom(m))
 			rows++
 		case all && r.Managed() && r.Support != runtimes.Blocked:
 			fmt.Fprintf(table, "%s\t%s\tnot here\n", r.Name, r.Support)
@@ -88,10 +86,18 @@ func printRuntimes(out io.Writer, list []runtimes.Manifest, all bool) error {
 		}
 	}
 	if rows == 0 {
-		_, err := fmt.Fprintln(out, "No managed runtime is here yet. firn runtime list --all names them, firn runtime build NAME brings one.")
+		_, err := fmt.Fprintln(out, "No managed runtime is here yet. firn runtime list --all names them, firn runtime pull NAME or firn runtime build NAME brings one.")
 		return err
 	}
 	return table.Flush()
+}
+
+// cameFrom says where a runtime is from.
+func cameFrom(m runtimes.Manifest) string {
+	if m.Whole {
+		return m.Origin + " from " + m.Source
+	}
+	return m.Client + ", " + m.Interpreter
 }
 
 func newRuntimeBuild(open openRuntimes) *cobra.Command {
@@ -129,15 +135,10 @@ func newRuntimeBuild(open openRuntimes) *cobra.Command {
 // buildRuntime builds one runtime behind a line that shows how far it is: one
 // that is written over on a terminal, one for each step elsewhere.
 func buildRuntime(cmd *cobra.Command, store *runtimes.Store, name string, opt runtimes.Options) error {
-	begin, end := "", "\n"
-	if file, ok := cmd.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		begin, end = "\r\x1b[K", ""
-	}
-	opt.Progress = func(p runtimes.Progress) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s%s [%d/%d] %s%s", begin, name, p.Step, p.Steps, p.Text, end)
-	}
+	var clear func()
+	opt.Progress, clear = progressLine(cmd.ErrOrStderr(), name)
 	m, err := store.Build(cmd.Context(), name, opt)
-	fmt.Fprint(cmd.ErrOrStderr(), begin)
+	clear()
 	if err != nil {
 		return err
 	}
@@ -145,35 +146,19 @@ func buildRuntime(cmd *cobra.Command, store *runtimes.Store, name string, opt ru
 	return err
 }
 
-func newRuntimePull() *cobra.Command {
-	return &cobra.Command{
-		Use:   "pull NAME...",
-		Short: "Fetch runtimes as AWS's base images (not yet served)",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, names []string) error {
-			r, ok := runtimes.Lookup(names[0])
-			if !ok {
-				return fmt.Errorf("there is no runtime %q: firn runtime list --all names them", names[0])
-			}
-			return fmt.Errorf("firn does not pull base images (%s) yet: build the runtime with firn runtime build %s, "+
-				"or run the function from an image of its own (PackageType Image)", r.BaseImage(), r.Name)
-		},
-	}
-}
-
 func newRuntimeRemove(open openRuntimes) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME...",
 		Short: "Remove runtimes that no running firn uses",
 		Args:  cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, names []string) (err error) {
+		RunE: func(cmd *cobra.Command, names []string) (err error) {
 			store, err := open()
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, store.Close()) }()
 			for _, name := range names {
-				if err := store.Remove(name); err != nil {
+				if err := store.Remove(cmd.Context(), name); err != nil {
 					return err
 				}
 			}

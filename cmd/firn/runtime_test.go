@@ -48,8 +48,11 @@ func TestRuntime(t *testing.T) {
 		{"build java17 java21 --interpreter /x", "one runtime at a time"},
 		{"build dotnet8", "dotnet:8"},
 		{"build java17 --interpreter /no/such", "java17 [1/5] looking for a JDK"},
-		{"pull python3.13", "firn runtime build python3.13"},
-		{"pull nothing", "there is no runtime"},
+		{"pull python3.13 --registry 127.0.0.1:1/mirror --insecure", "fetch 127.0.0.1:1/mirror/python:3.13: "},
+		{"pull python3.13 --from /no/such", "firn runtime build python3.13"},
+		{"pull java17 java21 --from /no/such", "one runtime at a time"},
+		{"pull provided.al2", "bring their own"},
+		{"pull nothing", "there is no such runtime"},
 		{"remove java17", "firn runtime build java17 --data " + data},
 	} {
 		if status, _, errs := firn(strings.Fields(test.args)...); status == 0 || !strings.Contains(errs, test.says) {

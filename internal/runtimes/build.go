@@ -17,10 +17,14 @@ import (
 	"time"
 )
 
-// Progress is how far a build has come.
+// Progress is how far a build or pull has come.
 type Progress struct {
 	Step, Steps int    // from 1
 	Text        string // what is being done
+	// While layers of an image come: bytes of them, with what was there
+	// before, and their number. Total is 0 before and afterwards.
+	Done, Total int64
+	Layers      int
 }
 
 // Options are the choices of a build. The zero value is the usual one.
@@ -90,21 +94,18 @@ func (s *Store) build(ctx context.Context, name string, opt Options) (Manifest, 
 	if err != nil {
 		return Manifest{}, err
 	}
-	work := filepath.Join(s.dir, "work", name)
+	work := s.work(name)
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return Manifest{}, err
 	}
-	lock, err := os.OpenFile(filepath.Join(s.dir, "work", name+".lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	lock, err := s.lock(name, "another build or pull of it is under way")
 	if err != nil {
 		return Manifest{}, err
 	}
 	defer lock.Close()
-	if err := flock(lock, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return Manifest{}, fmt.Errorf("another build of it is under way: %w", err)
-	}
 	b := &build{
 		Runtime: r, Options: opt, ctx: ctx, work: work, root: filepath.Join(work, "root"),
-		cache: filepath.Join(s.dir, "cache"), steps: len(steps) + 1, m: Manifest{Name: name, Origin: "built"},
+		cache: filepath.Join(s.dir, "cache"), steps: len(steps) + 1, m: Manifest{Name: name, Origin: Built},
 	}
 	if err := b.clear(); err != nil {
 		return Manifest{}, err
@@ -121,10 +122,14 @@ func (s *Store) build(ctx context.Context, name string, opt Options) (Manifest, 
 		return Manifest{}, err
 	}
 	b.m.Digest, b.m.Bytes, b.m.Files, b.m.Made = sum.digest, sum.bytes, sum.files, time.Now().UTC().Truncate(time.Second)
+	before, _ := s.manifest(name) // none is no image either
 	if err := s.install(b.root, b.m); err != nil {
 		return Manifest{}, err
 	}
-	return b.m, os.RemoveAll(work)
+	if before.Whole {
+		err = s.forget(ctx, before.Digest)
+	}
+	return b.m, errors.Join(err, os.RemoveAll(work))
 }
 
 // stepsOf is how a family is built.

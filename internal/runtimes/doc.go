@@ -5,9 +5,11 @@
 // the interpreter in var/lang and, in var/runtime, the official runtime
 // interface client of the language with the file bootstrap, which is the start
 // command. A sandbox shows the two over the host's system libraries, at
-// /var/lang and /var/runtime. (The other form of a runtime, a whole root file
-// system unpacked from one of AWS's base images, has the same two directories
-// and the same start command in it; package image makes it.)
+// /var/lang and /var/runtime. The other form of a runtime is a whole root file
+// system with the same two directories and the same start command in it: Pull
+// unpacks it from one of AWS's base images, from a registry or from a file.
+// The files of layers that several have in common are there once (hard links),
+// and are fetched once.
 //
 // Build makes a tree from what the machine has: a copy of the host's own
 // interpreter or JDK, or, for Node.js, the one that npm has, and the client as
@@ -24,7 +26,8 @@
 //
 //	trees/DIGEST/var/...   a tree by the digest of its content
 //	names/NAME.json        which tree a name stands for, and its origin
-//	work/NAME/             a build under way; locked
+//	work/NAME/             a build or pull under way; locked
+//	images/                parts of pulled images and their unpacked layers; locked
 //	cache/                 what builds have brought and compiled
 //
 // A tree that was handed out is locked (flock) by the process that uses it, so

@@ -33,15 +33,20 @@ func (e *MissingError) Error() string {
 // Manifest says what a name stands for.
 type Manifest struct {
 	Name   string      `json:"name"`
-	Digest firn.Digest `json:"digest"` // of the tree
-	Origin string      `json:"origin"` // "built" so far
+	Digest firn.Digest `json:"digest"` // of the tree; of the image's manifest when it is Whole
+	Origin string      `json:"origin"` // Built, Pulled or Imported
 	// Interpreter and Client say what was put together: "python 3.11.7 of
-	// /usr/bin/python3.11", "awslambdaric 4.2.2".
-	Interpreter string    `json:"interpreter"`
-	Client      string    `json:"client"`
-	Bytes       int64     `json:"bytes"` // of the files of the tree
-	Files       int       `json:"files"`
-	Made        time.Time `json:"made"`
+	// /usr/bin/python3.11", "awslambdaric 4.2.2". "" for images.
+	Interpreter string `json:"interpreter,omitempty"`
+	Client      string `json:"client,omitempty"`
+	// Whole trees are root file systems, from the image or file that Source
+	// names; the others have var/lang and var/runtime only.
+	Whole  bool   `json:"whole,omitempty"`
+	Source string `json:"source,omitempty"`
+
+	Bytes int64     `json:"bytes"` // of the files of the tree
+	Files int       `json:"files"`
+	Made  time.Time `json:"made"`
 }
 
 // Store is the runtimes in one directory. Several processes may have it open.
@@ -85,8 +90,13 @@ func (s *Store) Close() error {
 }
 
 // Missing is the error for a runtime that the store has not.
+// One that cannot be built is to be pulled.
 func (s *Store) Missing(name string) *MissingError {
-	return &MissingError{Name: name, Command: strings.ReplaceAll(s.command, "NAME", name)}
+	command := strings.ReplaceAll(s.command, "NAME", name)
+	if r, ok := Lookup(name); ok && !r.Buildable() {
+		command = strings.Replace(command, "runtime build", "runtime pull", 1)
+	}
+	return &MissingError{Name: name, Command: command}
 }
 
 // Has says whether the store has a runtime: nil, or the *MissingError to tell.
@@ -103,9 +113,9 @@ func (s *Store) Version(_ context.Context, name string) (firn.Digest, error) {
 }
 
 // Runtime returns the directory that holds var/lang and var/runtime. It stays
-// as it is until Close, also when the name is built anew. The error is a
-// *MissingError when there is none. whole is false: these trees run over the
-// host's libraries.
+// as it is until Close, also when the name is brought anew. The error is a
+// *MissingError when there is none. A whole one is the root file system of its
+// functions; the others run over the host's libraries.
 func (s *Store) Runtime(ctx context.Context, name string) (dir string, whole bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", false, err
@@ -118,7 +128,7 @@ func (s *Store) Runtime(ctx context.Context, name string) (dir string, whole boo
 			return "", false, err
 		}
 		if err = s.hold(m.Digest); err == nil {
-			return s.tree(m.Digest), false, nil
+			return s.tree(m.Digest), m.Whole, nil
 		}
 	}
 	return "", false, fmt.Errorf("runtime %s: %w", name, err)
@@ -198,17 +208,32 @@ func (s *Store) List() ([]Manifest, error) {
 	return list, nil
 }
 
-// Remove forgets a runtime, and its tree if no other name stands for it. The
-// error is a *MissingError or ErrInUse.
-func (s *Store) Remove(name string) error {
+// Remove forgets a runtime, and its tree, and what it came in, if no other name
+// stands for it. The error is a *MissingError or ErrInUse.
+func (s *Store) Remove(ctx context.Context, name string) error {
 	m, err := s.manifest(name)
 	if err != nil {
 		return err
 	}
-	if err := s.dropTree(m.Digest, name); err != nil {
+	if err := s.remove(ctx, m); err != nil {
 		return fmt.Errorf("remove runtime %s: %w", name, err)
 	}
 	return nil
+}
+
+func (s *Store) remove(ctx context.Context, m Manifest) (err error) {
+	if !m.Whole {
+		return s.dropTree(m.Digest, m.Name)
+	}
+	images, err := s.openImages(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, images.Close()) }()
+	if err := s.dropTree(m.Digest, m.Name); err != nil {
+		return err
+	}
+	return s.sweepImages(ctx, images, m.Digest)
 }
 
 // dropTree removes a tree that only name, if anybody, stands for, and the name

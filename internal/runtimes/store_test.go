@@ -88,7 +88,7 @@ func TestMissing(t *testing.T) {
 		if err := s.Has(name); err == nil {
 			t.Errorf("the store has %q", name)
 		}
-		if _, ok := errors.AsType[*MissingError](s.Remove(name)); !ok {
+		if _, ok := errors.AsType[*MissingError](s.Remove(t.Context(), name)); !ok {
 			t.Errorf("%q was removed", name)
 		}
 	}
@@ -130,7 +130,7 @@ func TestInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Remove("python3.13"); !errors.Is(err, ErrInUse) {
+	if err := other.Remove(t.Context(), "python3.13"); !errors.Is(err, ErrInUse) {
 		t.Errorf("removed what is used: %v", err)
 	}
 	if err := other.Has("python3.13"); err != nil {
@@ -150,7 +150,7 @@ func TestInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, other, "python3.13", "three")
-	if err := other.Remove("python3.13"); err != nil {
+	if err := other.Remove(t.Context(), "python3.13"); err != nil {
 		t.Error(err)
 	}
 	if got := trees(t, user); len(got) != 1 || got[0] != string(first.Digest) {
@@ -165,7 +165,7 @@ func TestSharedTree(t *testing.T) {
 	if a.Digest != b.Digest || len(trees(t, s)) != 1 {
 		t.Errorf("%s %s %q", a.Digest, b.Digest, trees(t, s))
 	}
-	if err := s.Remove("java17"); err != nil {
+	if err := s.Remove(t.Context(), "java17"); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Runtime(t.Context(), "java21"); err != nil {
