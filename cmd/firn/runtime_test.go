@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,9 @@ import (
 
 func TestRuntime(t *testing.T) {
 	data := t.TempDir()
+	registry := httptest.NewServer(http.NotFoundHandler())
+	defer registry.Close()
+	empty := strings.TrimPrefix(registry.URL, "http://")
 	firn := func(args ...string) (status int, out, errs string) {
 		var stdout, stderr bytes.Buffer
 		status = run(t.Context(), append([]string{"runtime", "--data", data}, args...), &stdout, &stderr)
@@ -48,7 +53,7 @@ func TestRuntime(t *testing.T) {
 		{"build java17 java21 --interpreter /x", "one runtime at a time"},
 		{"build dotnet8", "dotnet:8"},
 		{"build java17 --interpreter /no/such", "java17 [1/5] looking for a JDK"},
-		{"pull python3.13 --registry 127.0.0.1:1/mirror --insecure", "fetch 127.0.0.1:1/mirror/python:3.13: "},
+		{"pull python3.13 --registry " + empty + "/mirror", "fetch " + empty + "/mirror/python:3.13: "},
 		{"pull python3.13 --from /no/such", "firn runtime build python3.13"},
 		{"pull java17 java21 --from /no/such", "one runtime at a time"},
 		{"pull provided.al2", "bring their own"},

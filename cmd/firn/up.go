@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/runtimes"
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/server"
 	"github.com/firn-run/firn/internal/telemetry"
@@ -54,6 +55,8 @@ func newUp() *cobra.Command {
 	flags.StringVar(&f.cfg.DataDir, "data", defaultDataDir(), "directory of everything that must survive")
 	flags.StringVar(&f.auth, "auth", string(server.AuthSigV4), "sigv4: verify signatures; none: serve everybody (loopback only)")
 	flags.StringVar(&f.cfg.Sandbox, "sandbox", server.DefaultSandbox(), "linux: isolated; process: plain child processes, no isolation at all")
+	flags.BoolVar(&f.cfg.PullRuntimes, "pull", false, "bring a managed runtime that is missing when a function is made for it, which is Pending meanwhile (default: refuse the function)")
+	flags.StringVar(&f.cfg.RuntimeRegistry, "runtime-registry", "", "HOST[:PORT][/PREFIX] that --pull takes AWS's base images from (default "+runtimes.DefaultRegistry+")")
 	flags.StringVar(&f.network, "network", string(sandbox.NetworkInternet), "outbound network of functions: internet or none")
 	flags.StringVar(&f.cfg.Region, "region", server.DefaultRegion, "region in ARNs and signatures")
 	flags.StringVar(&f.cfg.Account, "account", server.DefaultAccount, "account in ARNs, twelve digits")

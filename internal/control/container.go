@@ -239,11 +239,17 @@ func (c *Control) prepare(ctx context.Context, rec *record) error {
 	if err == nil {
 		_, err = c.cfg.Images.Layers(ctx, layerDigests(rec))
 	}
+	if err == nil {
+		err = c.bringRuntime(ctx, rec)
+	}
 	return err
 }
 
 // failureOf says in the terms of a function's state why its code is not ready.
 func failureOf(rec *record, err error) (types.StateReasonCode, string) {
+	if bring, ok := errors.AsType[*bringError](err); ok {
+		return types.StateReasonCodeInvalidRuntime, bring.Error()
+	}
 	if rec.Image == nil {
 		return types.StateReasonCodeInternalError, "The code could not be unpacked on this node; see firn's log."
 	}

@@ -18,6 +18,51 @@ type Runtimes interface {
 	Version(ctx context.Context, name string) (firn.Digest, error)
 }
 
+// Bringer is a Runtimes that can fetch what is missing. Functions are then
+// taken whether their runtime is here or not, and wait for it.
+type Bringer interface {
+	Runtimes
+	// Bring makes sure that a runtime is here; it may take minutes. The error
+	// is told to whoever has made the function.
+	Bring(ctx context.Context, name string) error
+}
+
+// bringError says that the runtime of a function could not be fetched.
+type bringError struct {
+	runtime string
+	err     error
+}
+
+func (e *bringError) Error() string {
+	return "The runtime " + e.runtime + " could not be brought to this node: " + strings.ReplaceAll(e.err.Error(), "\n", ". ")
+}
+
+func (e *bringError) Unwrap() error { return e.err }
+
+// bringRuntime waits until the managed runtime of rec is here, if this node
+// fetches runtimes.
+func (c *Control) bringRuntime(ctx context.Context, rec *record) error {
+	if !c.lacksRuntime(ctx, rec) {
+		return nil
+	}
+	name := string(rec.Config.Runtime)
+	if err := c.cfg.Runtimes.(Bringer).Bring(ctx, name); err != nil {
+		return &bringError{name, err}
+	}
+	return nil
+}
+
+// lacksRuntime reports whether the runtime of rec is still to be fetched.
+func (c *Control) lacksRuntime(ctx context.Context, rec *record) bool {
+	r, _ := runtimes.Lookup(string(rec.Config.Runtime))
+	if _, brings := c.cfg.Runtimes.(Bringer); !brings || rec.Image != nil || r.Name == "" || !r.Managed() {
+		return false
+	}
+	_, err := c.cfg.Runtimes.Version(ctx, r.Name)
+	_, missing := errors.AsType[*runtimes.MissingError](err)
+	return missing
+}
+
 // checkRuntime accepts the runtimes that AWS still accepts, if this node has
 // them; "" keeps the one that is set.
 func (c *Control) checkRuntime(ctx context.Context, name types.Runtime) error {
@@ -39,6 +84,9 @@ func (c *Control) checkRuntime(ctx context.Context, name types.Runtime) error {
 	}
 	_, err := c.cfg.Runtimes.Version(ctx, r.Name)
 	if missing, ok := errors.AsType[*runtimes.MissingError](err); ok {
+		if _, brings := c.cfg.Runtimes.(Bringer); brings {
+			return nil
+		}
 		return invalid("%s", missing)
 	}
 	return err
@@ -62,6 +110,9 @@ func (c *Control) describe(ctx context.Context, rec *record) *types.FunctionConf
 	r, _ := runtimes.Lookup(string(cfg.Runtime))
 	if c.cfg.Runtimes == nil || r.Name == "" || !r.Managed() {
 		return cfg
+	}
+	if !settled(rec) && c.lacksRuntime(ctx, rec) {
+		return cfg // on its way
 	}
 	digest, err := c.cfg.Runtimes.Version(ctx, r.Name)
 	if err != nil {

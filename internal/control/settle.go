@@ -103,10 +103,11 @@ func (c *Control) Run(ctx context.Context) error {
 				if !ok {
 					return
 				}
-				if err := c.settleFunction(ctx, name); err != nil && ctx.Err() == nil {
-					c.cfg.Logger.Error("function could not be settled; it is tried again", "function", name, "error", err)
-					c.settling.later(name)
+				if c.waitsForRuntime(ctx, name) { // for minutes: nobody else is to wait with it
+					work.Go(func() { c.settle(ctx, name) })
+					continue
 				}
+				c.settle(ctx, name)
 			}
 		})
 	}
@@ -123,6 +124,25 @@ func (c *Control) Run(ctx context.Context) error {
 			c.Sweep(ctx)
 		}
 	}
+}
+
+// settle settles a function, now or later.
+func (c *Control) settle(ctx context.Context, name string) {
+	if err := c.settleFunction(ctx, name); err != nil && ctx.Err() == nil {
+		c.cfg.Logger.Error("function could not be settled; it is tried again", "function", name, "error", err)
+		c.settling.later(name)
+	}
+}
+
+// waitsForRuntime reports whether a function is unsettled and its runtime is
+// still to be fetched.
+func (c *Control) waitsForRuntime(ctx context.Context, name string) bool {
+	f, ok := c.functions.Load(name)
+	if !ok {
+		return false
+	}
+	rec := f.(*function).record.Load()
+	return rec != nil && !settled(rec) && c.lacksRuntime(ctx, rec)
 }
 
 // settleFunction unpacks the code and layers of a function that is Pending or

@@ -112,7 +112,7 @@ func (s *Server) assemble(ctx context.Context, undo *cleanup) (*node, error) {
 	n.registry = s.newRegistry(store, containerImages, keys, func() []firn.Digest { return n.control.ImagesInUse() })
 	ctl := control.New(control.Config{
 		Store: store, Blobs: blobs, Images: images, Sealer: keys, Retirer: flt,
-		Runtimes: managed, Registry: containers{n.registry, images}, ImageIdle: cfg.ImageIdle,
+		Runtimes: s.runtimesOf(managed), Registry: containers{n.registry, images}, ImageIdle: cfg.ImageIdle,
 		Logger: cfg.Logger.With("component", "control"),
 		Region: cfg.Region, Account: cfg.Account, Architecture: hostArchitecture(),
 		Concurrency: cfg.Concurrency, Endpoint: s.Endpoint, Now: cfg.Now,

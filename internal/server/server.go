@@ -48,10 +48,15 @@ type Config struct {
 	// RuntimesOf is the data directory whose managed runtimes the node uses;
 	// default DataDir. Several nodes may use the same.
 	RuntimesOf string
-	Auth       Auth   // default AuthSigV4
-	Sandbox    string // "linux" or "process"; default: linux on Linux, else process
-	Region     string // default "us-east-1"
-	Account    string // default "123456789012"
+	// PullRuntimes has functions wait, Pending, while a managed runtime that is
+	// missing is pulled, or else built; without it they are refused.
+	// RuntimeRegistry has AWS's base images then; default AWS's own.
+	PullRuntimes    bool
+	RuntimeRegistry string
+	Auth            Auth   // default AuthSigV4
+	Sandbox         string // "linux" or "process"; default: linux on Linux, else process
+	Region          string // default "us-east-1"
+	Account         string // default "123456789012"
 
 	Network     sandbox.Network // outbound policy of functions; default internet
 	InitPath    string          // the sandbox's init program, "" for the one inside firn
