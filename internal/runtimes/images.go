@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/firn-run/firn"
-	"github.com/firn-run/firn/internal/blob"
 	"github.com/firn-run/firn/internal/image"
 	"github.com/firn-run/firn/internal/image/oci"
 )
@@ -24,7 +23,6 @@ const strayAge = 24 * time.Hour
 // independent of it.
 type images struct {
 	lock  io.Closer
-	blobs *blob.Store
 	parts *oci.Store
 	roots *image.Store
 }
@@ -39,9 +37,8 @@ func (s *Store) openImages(ctx context.Context) (_ *images, err error) {
 	}
 	dir := filepath.Join(s.dir, "images")
 	log := slog.New(slog.DiscardHandler)
-	if i.blobs, err = blob.Open(filepath.Join(dir, "parts")); err == nil {
-		i.parts = oci.New(oci.Config{Blobs: i.blobs, Logger: log})
-		i.roots, err = image.Open(image.Config{Dir: filepath.Join(dir, "roots"), Blobs: i.blobs, Images: i.parts, Logger: log})
+	if i.parts, err = oci.Open(filepath.Join(dir, "parts"), log); err == nil {
+		i.roots, err = image.Open(image.Config{Dir: filepath.Join(dir, "roots"), Blobs: i.parts.Blobs(), Images: i.parts, Logger: log})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the images of runtimes: %w", err), i.lock.Close())
@@ -82,16 +79,16 @@ func (s *Store) sweepImages(ctx context.Context, i *images, gone ...firn.Digest)
 		}
 	}
 	limit := time.Now().Add(-strayAge)
-	for info, err := range i.blobs.List() {
+	for info, err := range i.parts.Blobs().List() {
 		switch {
 		case err != nil:
 			return err
 		case keep[info.Digest]:
 			continue
 		case drop[info.Digest]:
-			err = i.blobs.Delete(info.Digest)
+			err = i.parts.Blobs().Delete(info.Digest)
 		default:
-			_, err = i.blobs.DeleteBefore(info.Digest, limit)
+			_, err = i.parts.Blobs().DeleteBefore(info.Digest, limit)
 		}
 		if err != nil {
 			return err

@@ -232,7 +232,10 @@ func linkTree(ctx context.Context, from, to string) (bytes int64, files int, err
 		}
 		dest := filepath.Join(to, rel)
 		if d.IsDir() {
-			return os.Mkdir(dest, 0o755)
+			if err := os.Mkdir(dest, 0o755); err != nil {
+				return err
+			}
+			return os.Chmod(dest, 0o755) // whatever the umask: sandboxes have other users
 		}
 		if d.Type().IsRegular() {
 			info, err := d.Info()

@@ -98,6 +98,16 @@ func New(cfg Config) *Store {
 	return &Store{blobs: cfg.Blobs, log: cfg.Logger, transport: cfg.Transport, backoff: firstBackoff}
 }
 
+// Open makes a Store with a directory of its own for blobs, which is made when
+// it does not exist and has one owner at a time. A nil log discards.
+func Open(dir string, log *slog.Logger) (*Store, error) {
+	blobs, err := blob.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return New(Config{Blobs: blobs, Logger: log}), nil
+}
+
 // Blobs is where the parts of images are.
 func (s *Store) Blobs() *blob.Store { return s.blobs }
 
