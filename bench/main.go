@@ -54,7 +54,7 @@ func parseFlags() options {
 	flag.BoolVar(&o.quick, "quick", false, "a short run: fewer rounds, fewer environments")
 	flag.BoolVar(&o.json, "json", false, "print JSON in place of the table")
 	flag.IntVar(&o.rounds, "rounds", 0, "rounds of each measurement (default 5, quick 3)")
-	for _, group := range []string{"cold", "warm", "stream", "telemetry", "managed", "freeze", "memory"} {
+	for _, group := range []string{"cold", "warm", "stream", "telemetry", "managed", "parallel", "freeze", "memory"} {
 		flag.BoolFunc("no-"+group, "leave out the group "+group, func(string) error { o.skip[group] = true; return nil })
 	}
 	flag.Parse()
@@ -87,7 +87,7 @@ func run(ctx context.Context) (err error) {
 	for _, group := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"cold", lab.cold}, {"warm", lab.warm}, {"stream", lab.stream}, {"telemetry", lab.telemetry}, {"managed", lab.managed}, {"freeze", lab.freeze}, {"memory", lab.memory}} {
+	}{{"cold", lab.cold}, {"warm", lab.warm}, {"stream", lab.stream}, {"telemetry", lab.telemetry}, {"managed", lab.managed}, {"parallel", lab.parallel}, {"freeze", lab.freeze}, {"memory", lab.memory}} {
 		if o.skip[group.name] {
 			continue
 		}

@@ -3,7 +3,7 @@
 // what is measured is the platform and not the runtime. It answers with the
 // event as it came. An event {"hold":MS} makes it work until that Unix time,
 // in milliseconds, and answer with the time at which it began,
-// {"at":NANOSECONDS}. An event {"stream":N} makes it stream N bytes.
+// {"at":NANOSECONDS}; {"sleep":MS} makes it work for so long. An event {"stream":N} makes it stream N bytes.
 package main
 
 import (
@@ -69,12 +69,17 @@ func run(addr string) error {
 
 // handle is the function.
 func handle(event []byte, began time.Time) []byte {
-	if !bytes.HasPrefix(event, []byte(`{"hold":`)) {
+	sleeping := bytes.HasPrefix(event, []byte(`{"sleep":`))
+	if !sleeping && !bytes.HasPrefix(event, []byte(`{"hold":`)) {
 		return event
 	}
-	var e struct{ Hold int64 }
+	var e struct{ Hold, Sleep int64 }
 	if err := json.Unmarshal(event, &e); err != nil {
 		return []byte(`{"errorMessage":"bad event"}`)
+	}
+	if sleeping {
+		<-time.After(time.Duration(e.Sleep) * time.Millisecond)
+		return event
 	}
 	<-time.After(time.Until(time.UnixMilli(e.Hold)))
 	return fmt.Appendf(nil, `{"at":%d}`, began.UnixNano())
