@@ -487,7 +487,7 @@ func testNode(t *testing.T, m *managed) {
 	if line := sink.mustSay(t, "first\nsecond"); !line.Framed || line.Level != "INFO" {
 		t.Errorf("%+v", line)
 	}
-	if line := sink.mustSay(t, "bad"); line.Level != "ERROR" {
+	if line := sink.mustSay(t, "ERROR\tbad"); line.Level != "ERROR" {
 		t.Errorf("%+v", line)
 	}
 	sink.mustSay(t, `beside: {"eventType":"INVOKE"`)
