@@ -114,25 +114,28 @@ func TestProvisioned(t *testing.T) {
 	}
 }
 
-// A caller who sends one request after the other needs one environment.
+// A caller who sends one request after the other needs one environment. In
+// virtual time every environment settles at once.
 func TestProvisionedSequentially(t *testing.T) {
 	var told uses
-	r := newRig(t, func(c *Config) { c.Used = told.add })
-	v := numbered(1)
-	r.SetProvisioned(alias, []Share{{v, 1}})
-	r.status(alias, Ready)
-	for range 100 {
-		r.must(v, `1`)
-	}
-	spilled := 0
-	for _, u := range told.take() {
-		if u.Spillover {
-			spilled++
+	virtual(t, func(c *Config) { c.Used = told.add }, func(t *testing.T, r *rig) {
+		v := numbered(1)
+		r.SetProvisioned(alias, []Share{{v, 1}})
+		time.Sleep(time.Second) // archtest:sleep virtual time
+		for range 100 {
+			r.must(v, `1`)
 		}
-	}
-	if spilled > 10 { // none on a quiet machine
-		t.Errorf("%d of 100 invocations spilled over", spilled)
-	}
+		got := told.take()
+		for i, u := range got {
+			if u.Spillover {
+				t.Errorf("invocation %d spilled over", i+1)
+			}
+		}
+		if len(got) != 100 {
+			t.Errorf("%d uses of 100 invocations", len(got))
+		}
+		r.SetProvisioned(alias, nil)
+	})
 }
 
 // Neither idleness nor the need for room ends a provisioned environment.
