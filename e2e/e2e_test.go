@@ -5,14 +5,20 @@ package e2e
 
 import (
 	"archive/zip"
+	"bytes"
+	"compress/flate"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +34,7 @@ type programs struct {
 }
 
 func TestScripts(t *testing.T) {
-	built := build(t)
+	built, archives := build(t), &zipper{squeezed: map[[sha256.Size]byte][]byte{}}
 	for _, sandbox := range []string{"linux", "process"} {
 		t.Run(sandbox, func(t *testing.T) {
 			testscript.Run(t, testscript.Params{
@@ -51,7 +57,7 @@ func TestScripts(t *testing.T) {
 					return false, fmt.Errorf("unknown condition %s", cond)
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"aws": cmdAWS, "zip": cmdZip, "up": cmdUp, "logtail": cmdLogTail, "await": cmdAwait, "records": cmdRecords,
+					"aws": cmdAWS, "zip": archives.zip, "up": cmdUp, "logtail": cmdLogTail, "await": cmdAwait, "records": cmdRecords,
 				},
 			})
 		})
@@ -93,27 +99,42 @@ func cmdUp(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// cmdAwait is `await FILE TEXT`: it waits until the file holds the text.
+// cmdAwait is `await FILE TEXT [N]`: it waits until the file holds the text, N
+// times if that is given.
 func cmdAwait(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: await FILE TEXT")
+	want := 1
+	switch len(args) {
+	case 2:
+	case 3:
+		var err error
+		want, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	default:
+		ts.Fatalf("usage: await FILE TEXT [N]")
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		raw, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err == nil && strings.Contains(string(raw), args[1]) {
+		if err == nil && strings.Count(string(raw), args[1]) >= want {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s does not hold %q:\n%s", args[0], args[1], raw)
+			ts.Fatalf("%s does not hold %q %d times:\n%s", args[0], args[1], want, raw)
 		}
 		time.Sleep(20 * time.Millisecond) // archtest:sleep polls another process's output
 	}
 }
 
-// cmdZip is `zip OUT NAME=FILE ...`: FILE is looked for in the script's
+// zipper makes archives for the scripts. Each content is squeezed once: that
+// of a whole program takes seconds under the race detector.
+type zipper struct {
+	mu       sync.Mutex
+	squeezed map[[sha256.Size]byte][]byte
+}
+
+// zip is `zip OUT NAME=FILE ...`: FILE is looked for in the script's
 // directory, then among the built programs. Everything is executable.
-func cmdZip(ts *testscript.TestScript, _ bool, args []string) {
+func (z *zipper) zip(ts *testscript.TestScript, _ bool, args []string) {
 	file, err := os.Create(ts.MkAbs(args[0]))
 	ts.Check(err)
 	defer file.Close()
@@ -125,14 +146,41 @@ func cmdZip(ts *testscript.TestScript, _ bool, args []string) {
 			content, err = os.ReadFile(filepath.Join(ts.Getenv("BIN"), from))
 		}
 		ts.Check(err)
-		header := &zip.FileHeader{Name: name, Method: zip.Deflate}
-		header.SetMode(0o755)
-		entry, err := w.CreateHeader(header)
+		packed, err := z.squeeze(content)
 		ts.Check(err)
-		_, err = entry.Write(content)
+		header := &zip.FileHeader{
+			Name: name, Method: zip.Deflate, CRC32: crc32.ChecksumIEEE(content),
+			CompressedSize64: uint64(len(packed)), UncompressedSize64: uint64(len(content)),
+		}
+		header.SetMode(0o755)
+		entry, err := w.CreateRaw(header)
+		ts.Check(err)
+		_, err = entry.Write(packed)
 		ts.Check(err)
 	}
 	ts.Check(w.Close())
+}
+
+func (z *zipper) squeeze(content []byte) ([]byte, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	key := sha256.Sum256(content)
+	if packed, ok := z.squeezed[key]; ok {
+		return packed, nil
+	}
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(content); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	z.squeezed[key] = out.Bytes()
+	return out.Bytes(), nil
 }
 
 // cmdLogTail prints the decoded LogResult of the last `aws lambda invoke`.

@@ -260,7 +260,7 @@ func TestTraceCommand(t *testing.T) {
 		return strings.Contains(list, "looked"), list
 	})
 	id := uuid.FindString(list)
-	tail := regexp.MustCompile(`was busy \d+,\d{3} ms more for extension`) // 2 s at least
+	tail := regexp.MustCompile(`was\s+busy\s+\d+,\d{3}\s+ms\s+more\s+for`) // 2 s at least, and lines wrap
 	eventually(t, "the tail", func() (bool, any) {
 		picture := firn("trace", id)
 		return tail.MatchString(picture), picture
