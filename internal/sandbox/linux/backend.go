@@ -31,6 +31,7 @@ type Backend struct {
 	system     systemFiles
 	mounter    mounter
 	slots      *slots
+	claims     *claims
 	pool       *pool // nil without one
 
 	work sync.WaitGroup // goroutines of sandboxes being released
@@ -53,8 +54,13 @@ func New(ctx context.Context, cfg Config) (_ *Backend, err error) {
 	}
 	b := &Backend{
 		cfg: cfg, log: cfg.Logger, uid: os.Geteuid(), gid: os.Getegid(), privileged: hasRights(),
-		slots: newSlots(cfg.MaxSandboxes), live: map[*box]struct{}{},
+		live: map[*box]struct{}{},
 	}
+	b.claims = &claims{log: b.log, origin: cfg.FirstUID}
+	if b.privileged {
+		b.claims.dir = claimDir
+	}
+	b.slots = newSlots(cfg.MaxSandboxes, b.claims)
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("linux sandbox: %w", errors.Join(err, b.Close()))
@@ -279,6 +285,7 @@ func (b *Backend) close() error {
 	if b.program != nil {
 		errs = append(errs, b.program.Close())
 	}
+	errs = append(errs, b.claims.close())
 	return errors.Join(errs...)
 }
 

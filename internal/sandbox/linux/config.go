@@ -39,8 +39,9 @@ type Config struct {
 	// is filled in. Without Resolvers the host's are taken.
 	Egress egress.Config
 	// FirstUID begins the user and group ids that sandboxes get, 65,536 each,
-	// where firn may choose. 0 means 0x10000000, far above what is handed out
-	// to people and containers.
+	// where firn may choose: the first from here on that no other firn of the
+	// host claimed. 0 means 0x10000000, far above what is handed out to people
+	// and containers.
 	FirstUID uint32
 	// MaxSandboxes bounds the sandboxes alive at once, the pool included. 0
 	// means 4096.
