@@ -58,6 +58,10 @@ const (
 const (
 	// OnDemandInitLimit bounds extension init, runtime init and function init together.
 	OnDemandInitLimit = 10 * time.Second
+	// MetadataMaxAge is how long the answer of the metadata endpoint may be
+	// kept ("Using the Lambda metadata endpoint").
+	MetadataMaxAge = 12 * time.Hour
+
 	// ExtendedInitLimit is the least init limit of provisioned concurrency and SnapStart.
 	ExtendedInitLimit = 130 * time.Second
 

@@ -59,6 +59,7 @@ func runtimeEnv(name, memory string, own map[string]string) map[string]string {
 		"AWS_REGION": "^us-east-1$", "AWS_DEFAULT_REGION": "^us-east-1$",
 		"AWS_LAMBDA_FUNCTION_NAME": "^" + name + "$", "AWS_LAMBDA_FUNCTION_VERSION": `^\$LATEST$`, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "^" + memory + "$",
 		"AWS_LAMBDA_INITIALIZATION_TYPE": "^on-demand$", "AWS_LAMBDA_RUNTIME_API": `^127\.0\.0\.1:9001$`,
+		"AWS_LAMBDA_METADATA_API": `^127\.0\.0\.1:9001$`, "AWS_LAMBDA_METADATA_TOKEN": `^[0-9a-f-]{36}$`,
 		"AWS_LAMBDA_LOG_GROUP_NAME": "^/aws/lambda/" + name + "$", "AWS_LAMBDA_LOG_STREAM_NAME": `^\d{4}/\d\d/\d\d/\[\$LATEST\][0-9a-f]{32}$`,
 		"AWS_XRAY_CONTEXT_MISSING": "^LOG_ERROR$", "AWS_XRAY_DAEMON_ADDRESS": `^169\.254\.\d+\.\d+:2000$`,
 		"_AWS_XRAY_DAEMON_ADDRESS": `^169\.254\.\d+\.\d+$`, "_AWS_XRAY_DAEMON_PORT": "^2000$",

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/lifecycle"
 	"github.com/firn-run/firn/internal/runtimeapi"
@@ -164,7 +166,10 @@ type Environment struct {
 	hub    *telemetryapi.Hub
 	out    *output
 	daemon sync.Once // opens the X-Ray daemon's socket
-	done   chan struct{}
+	// metadataToken opens the metadata endpoint to processes inside.
+	metadataToken string
+
+	done chan struct{}
 	// group holds every goroutine but those of connections (api waits for
 	// them). It grows under mu while ended is false, or from its own members.
 	group sync.WaitGroup
@@ -209,7 +214,7 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create sandbox: %w", err)
 	}
-	e := &Environment{cfg: cfg, box: box, claimed: cfg.Claimed, done: make(chan struct{})}
+	e := &Environment{cfg: cfg, box: box, claimed: cfg.Claimed, metadataToken: uuid.NewString(), done: make(chan struct{})}
 	e.source = telemetry.Source{
 		Function:    v.Name,
 		Version:     v.Version,
@@ -236,9 +241,12 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		FunctionHandler: v.Handler,
 		AccountID:       v.Account,
 		NoExtensions:    disabled,
+		MetadataToken:   e.metadataToken,
 		Buffers:         cfg.Buffers,
 		Logger:          cfg.Logger,
 		Now:             cfg.Now,
+
+		AvailabilityZoneID: zoneID(v.Region),
 	})
 	e.group.Go(e.serve)
 	e.group.Go(e.watchSandbox)

@@ -115,6 +115,8 @@ func (e *Environment) reservedVariables() map[string]string {
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  e.cfg.InitializationType,
 		"AWS_LAMBDA_LOG_GROUP_NAME":       v.LogGroup,
 		"AWS_LAMBDA_LOG_STREAM_NAME":      e.source.LogStream,
+		"AWS_LAMBDA_METADATA_API":         e.box.APIAddr(),
+		"AWS_LAMBDA_METADATA_TOKEN":       e.metadataToken,
 		"AWS_LAMBDA_RUNTIME_API":          e.box.APIAddr(),
 		"_AWS_XRAY_DAEMON_ADDRESS":        xrayHost,
 		"_AWS_XRAY_DAEMON_PORT":           xrayPort,

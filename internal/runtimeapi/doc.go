@@ -1,7 +1,7 @@
 // Package runtimeapi is the HTTP surface that an execution environment shows
 // to the processes inside it: the Runtime API (2018-06-01), the Extensions API
-// (2020-01-01), and the subscriptions of the Telemetry API (2022-07-01) and the
-// Logs API (2020-08-15). It reads requests, checks their syntax, turns them into
+// (2020-01-01), the subscriptions of the Telemetry API (2022-07-01) and the
+// Logs API (2020-08-15), and the metadata endpoint (2026-01-15). It reads requests, checks their syntax, turns them into
 // events of package lifecycle, and writes the replies that the machine decides
 // on, at once or (a parked next) later and from another goroutine. It has no
 // opinion of states: what may be called when is the machine's business.

@@ -31,6 +31,7 @@ type head struct {
 	hasLength bool
 
 	contentType    []byte
+	authorization  []byte
 	responseMode   []byte // Lambda-Runtime-Function-Response-Mode
 	errorType      []byte // Lambda-Runtime-Function-Error-Type
 	extName        []byte // Lambda-Extension-Name
@@ -172,6 +173,10 @@ func (h *head) parseHeader(line []byte) error {
 	case len("content-type"):
 		if equalFold(name, "content-type") {
 			h.contentType = value
+		}
+	case len("authorization"):
+		if equalFold(name, "authorization") && h.authorization == nil {
+			h.authorization = value
 		}
 	case len("content-length"):
 		if equalFold(name, "content-length") {

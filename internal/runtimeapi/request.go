@@ -19,6 +19,8 @@ func (c *conn) serveRequest() bool {
 	switch {
 	case r == routeUnknown, c.server.cfg.NoExtensions && r.ofExtensions():
 		c.writeNotFound(r != routeUnknown)
+	case string(c.head.method) != method && r == routeMetadata:
+		c.writeStatus(405, "Allow: "+method+"\r\n")
 	case string(c.head.method) != method:
 		c.writeNotAllowed(method)
 	default:
@@ -52,6 +54,8 @@ func (c *conn) serveRoute(r route, id []byte, body *bodyReader) bool {
 	switch r {
 	case routePing:
 		c.writePlain("pong")
+	case routeMetadata:
+		c.serveMetadata()
 	case routeNext:
 		return c.call("", func(call lifecycle.Call) lifecycle.Event { return lifecycle.RuntimeNext{Call: call} })
 	case routeResponse:

@@ -12,6 +12,7 @@ const (
 	routeResponse
 	routeError
 	routeInitError
+	routeMetadata
 	routeRegister
 	routeExtensionNext
 	routeExtensionInitError
@@ -26,6 +27,7 @@ const (
 	extensionPrefix  = "/2020-01-01"
 	telemetryPrefix  = "/2022-07-01"
 	logsPrefix       = "/2020-08-15"
+	metadataPrefix   = "/2026-01-15"
 	invocationPrefix = "/runtime/invocation/"
 )
 
@@ -54,6 +56,10 @@ func findRoute(path []byte) (r route, method string, id []byte) {
 	case telemetryPrefix:
 		if string(rest) == "/telemetry" {
 			return routeTelemetry, "PUT", nil
+		}
+	case metadataPrefix:
+		if string(rest) == "/metadata/execution-environment" {
+			return routeMetadata, "GET", nil
 		}
 	case logsPrefix:
 		if string(rest) == "/logs" {

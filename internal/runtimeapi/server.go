@@ -30,6 +30,9 @@ type Config struct {
 	// FunctionName, FunctionVersion, FunctionHandler and AccountID answer
 	// register.
 	FunctionName, FunctionVersion, FunctionHandler, AccountID string
+	// MetadataToken opens the metadata endpoint, which tells
+	// AvailabilityZoneID. Without a token it is closed.
+	MetadataToken, AvailabilityZoneID string
 	// NoExtensions switches the Extensions API off: 404.
 	NoExtensions bool
 	Buffers      *Buffers
