@@ -14,6 +14,7 @@ type bodyReader struct {
 }
 
 func newBodyReader(in *input, h *head) bodyReader {
+	in.inBody = h.hasBody()
 	return bodyReader{in: in, chunked: h.chunked, first: true, left: h.length, ended: !h.hasBody()}
 }
 
@@ -39,20 +40,11 @@ func (r *bodyReader) next() error {
 	return err
 }
 
-// expect is called before more of the body is read. If that has to be waited
-// for, the client must not wait for something too.
-func (r *bodyReader) expect() {
-	if !r.ended && int64(r.in.held()) < max(r.left, 1) {
-		acknowledge(r.in.conn)
-	}
-}
-
 // readInto appends the whole body to b and returns the body that now holds it
 // (a larger one, when b had to grow), also with an error. A body over limit is
 // errBodyTooLarge; then the rest is unread.
 func (r *bodyReader) readInto(b *Body, limit int64) (*Body, error) {
 	for {
-		r.expect()
 		if err := r.next(); err != nil || r.ended {
 			return b, err
 		}
@@ -77,7 +69,6 @@ func (r *bodyReader) readInto(b *Body, limit int64) (*Body, error) {
 // readSome reads into p what has come in, at least one byte: it does not wait
 // for more. At the end of the body ended is true, and nothing is an error.
 func (r *bodyReader) readSome(p []byte) (n int, err error) {
-	r.expect()
 	for n < len(p) {
 		if n > 0 && r.left == 0 && !(r.chunked && r.in.holdsChunkHead()) {
 			return n, nil // what follows is not here yet, or is the end

@@ -24,6 +24,7 @@ type input struct {
 	buf    []byte // inline, or grown for a large head
 	r, w   int    // buf[r:w] is read from the connection and not consumed
 	wide   bool   // compact leaves the size of buf alone
+	inBody bool   // the peer is in the middle of a request
 	inline [inlineBytes]byte
 }
 
@@ -31,9 +32,18 @@ func (in *input) init(conn net.Conn) {
 	in.conn, in.buf = conn, in.inline[:]
 }
 
+// await is called before a read from the connection. In the middle of a body
+// the peer must not wait for firn while firn waits for it.
+func (in *input) await() {
+	if in.inBody {
+		acknowledge(in.conn)
+	}
+}
+
 // fill reads once, into what is free of the buffer. The buffer must not be
 // full.
 func (in *input) fill() error {
+	in.await()
 	n, err := in.conn.Read(in.buf[in.w:])
 	in.w += n
 	if n > 0 {
@@ -61,6 +71,7 @@ func (in *input) compact() {
 // becomes larger than largeBytes. io.EOF means that the peer closed between
 // requests.
 func (in *input) readHead(h *head, grow func()) error {
+	in.inBody = false
 	in.compact()
 	searched := 0
 	for {
@@ -110,6 +121,7 @@ func (in *input) readFull(p []byte) error {
 	if n == len(p) {
 		return nil
 	}
+	in.await()
 	_, err := io.ReadFull(in.conn, p[n:])
 	return err
 }
@@ -136,6 +148,7 @@ func (in *input) narrow() { in.wide = false }
 func (in *input) read(p []byte) (int, error) {
 	if in.held() == 0 {
 		if len(p) >= len(in.buf) {
+			in.await()
 			return in.conn.Read(p)
 		}
 		in.r, in.w = 0, 0

@@ -23,8 +23,8 @@ func TestPiecesOfNaglingClientsComeAtOnce(t *testing.T) {
 	for i := range responses { // on one connection: the first packets of a new one are acknowledged at once
 		began := time.Now()
 		for _, piece := range []string{
-			"POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
-			"1\r\na\r\n", "1\r\nb\r\n", "0\r\n\r\n",
+			"POST /2018-06-01/runtime/invocation/id/response HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n!\r\n",
+			"1\r\na\r\n", "1\r\nb\r\n", "1\r\nc\r\n", "0\r\n\r\n",
 		} {
 			if _, err := fmt.Fprint(c, piece); err != nil {
 				t.Fatal(err)
