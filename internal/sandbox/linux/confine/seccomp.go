@@ -3,6 +3,8 @@
 package confine
 
 import (
+	"cmp"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -78,6 +80,11 @@ func refuse(errno unix.Errno) unix.SockFilter {
 }
 
 // Filter assembles the program. Exported for the tests that read it.
+//
+// It looks a call up as in a sorted list. The kernel runs a filter for every
+// number there is when it is installed, to learn which calls always pass, and
+// that was most of what confining a sandbox cost when the calls were compared
+// one after the other.
 func Filter() []unix.SockFilter {
 	p := []unix.SockFilter{
 		load(offArch),
@@ -88,22 +95,57 @@ func Filter() []unix.SockFilter {
 	if firstForeign != 0 { // amd64: x32 shares the architecture's name
 		p = append(p, jump(unix.BPF_JGE, firstForeign, 0, 1), refuse(unix.ENOSYS))
 	}
-	p = append(p, flagCheck(unix.SYS_CLONE, namespaceFlags)...)
-	p = append(p, flagCheck(unix.SYS_UNSHARE, namespaceFlags|unix.CLONE_NEWTIME)...)
-	p = append(p, socketCheck()...)
-	p = append(p, jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), refuse(unix.ENOSYS))
-	for _, nr := range append(deniedEverywhere(), deniedHere()...) {
-		p = append(p, jump(unix.BPF_JEQ, nr, 0, 1), refuse(unix.EPERM))
-	}
-	return append(p, answer(unix.SECCOMP_RET_ALLOW))
+	return append(p, search(spans())...)
 }
 
-// flagCheck refuses call nr when its first argument has any of the flags. A
-// check that is entered also answers, since the number is gone from the
-// accumulator.
-func flagCheck(nr, flags uint32) []unix.SockFilter {
+// span is what is done with the calls from number from up to the next span.
+type span struct {
+	from uint32
+	body []unix.SockFilter // with the number in the accumulator; answers always
+}
+
+// spans are what is done with every call, in the order of their numbers.
+func spans() []span {
+	allow, deny := []unix.SockFilter{answer(unix.SECCOMP_RET_ALLOW)}, []unix.SockFilter{refuse(unix.EPERM)}
+	special := []span{
+		{unix.SYS_CLONE, flagCheck(namespaceFlags)},
+		{unix.SYS_UNSHARE, flagCheck(namespaceFlags | unix.CLONE_NEWTIME)},
+		{unix.SYS_SOCKET, socketCheck()},
+		{unix.SYS_SOCKETPAIR, socketCheck()},
+		{unix.SYS_CLONE3, []unix.SockFilter{refuse(unix.ENOSYS)}},
+	}
+	for _, nr := range append(deniedEverywhere(), deniedHere()...) {
+		special = append(special, span{nr, deny})
+	}
+	slices.SortFunc(special, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	list := []span{{0, allow}}
+	for i, s := range special {
+		if last := len(list) - 1; list[last].from == s.from {
+			list = list[:last] // no call lies between this one and the one before
+		}
+		if last := len(list) - 1; last < 0 || !slices.Equal(list[last].body, s.body) {
+			list = append(list, s)
+		}
+		if i+1 == len(special) || special[i+1].from != s.from {
+			list = append(list, span{s.from + 1, allow})
+		}
+	}
+	return list
+}
+
+// search finds the span of the number in the accumulator by halves.
+func search(list []span) []unix.SockFilter {
+	if len(list) == 1 {
+		return list[0].body
+	}
+	middle := len(list) / 2
+	below, above := search(list[:middle]), search(list[middle:])
+	return slices.Concat([]unix.SockFilter{jump(unix.BPF_JGE, list[middle].from, uint8(len(below)), 0)}, below, above)
+}
+
+// flagCheck refuses a call when its first argument has any of the flags.
+func flagCheck(flags uint32) []unix.SockFilter {
 	return []unix.SockFilter{
-		jump(unix.BPF_JEQ, nr, 0, 4),
 		load(offArgs),
 		jump(unix.BPF_JSET, flags, 0, 1),
 		refuse(unix.EPERM),
@@ -115,7 +157,7 @@ func flagCheck(nr, flags uint32) []unix.SockFilter {
 // IPv4, IPv6, and netlink for reading routes and addresses. AF_VSOCK is
 // refused above all, because it knows no namespaces and reaches the host.
 func socketCheck() []unix.SockFilter {
-	body := []unix.SockFilter{
+	return []unix.SockFilter{
 		load(offArgs),
 		jump(unix.BPF_JEQ, unix.AF_UNIX, 6, 0),
 		jump(unix.BPF_JEQ, unix.AF_INET, 5, 0),
@@ -126,11 +168,6 @@ func socketCheck() []unix.SockFilter {
 		refuse(unix.EAFNOSUPPORT),
 		answer(unix.SECCOMP_RET_ALLOW),
 	}
-	enter := []unix.SockFilter{
-		jump(unix.BPF_JEQ, unix.SYS_SOCKET, 1, 0),
-		jump(unix.BPF_JEQ, unix.SYS_SOCKETPAIR, 0, uint8(len(body))),
-	}
-	return append(enter, body...)
 }
 
 func installFilter() error {
