@@ -78,6 +78,10 @@ type violations struct {
 	list  []string // the first maxViolations
 	count int
 	path  []string // from the root to the value that is looked at
+	// tooLong are the messages for members of the root that are too long, and
+	// instead the one that is told in place of the list.
+	tooLong map[string]string
+	instead string
 }
 
 func (v *violations) push(segment string) { v.path = append(v.path, segment) }
@@ -109,6 +113,9 @@ func (v *violations) missing(name string) {
 
 // fault is the answer, of the service's kind: nil when nothing is wrong.
 func (v *violations) fault(kind firn.Kind) error {
+	if v.instead != "" {
+		return firn.Faultf(kind, "%s", v.instead)
+	}
 	switch n := v.count; n {
 	case 0:
 		return nil
@@ -131,6 +138,9 @@ func (v *violations) checkText(p *plan, semantic bool, s string) {
 	}
 	if c.HasMax && n > c.Max {
 		v.add(quoted(p, s), c.most("length"))
+		if len(v.path) == 1 && v.instead == "" {
+			v.instead = v.tooLong[v.path[0]]
+		}
 		return // and do not run a pattern over it
 	}
 	if !c.matches(s) {

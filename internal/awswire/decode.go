@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type decoder struct {
 // The error is a *firn.Fault for the caller.
 func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
 	d := &decoder{}
+	d.tooLong = c.service.TooLong
 	if err := d.bound(p, v, r); err != nil {
 		return err
 	}
@@ -37,6 +39,9 @@ func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
 			return &firn.Fault{Kind: firn.Serialization, Message: syntax.Error()}
 		}
 		return err
+	}
+	if slices.Contains(c.service.Unchecked, r.Operation) {
+		return nil
 	}
 	return d.fault(c.service.Invalid)
 }

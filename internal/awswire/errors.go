@@ -249,7 +249,7 @@ func textField(v reflect.Value, name string) string {
 // appendFault appends the body of an error of REST-JSON.
 func appendFault(b []byte, shape errorShape, fault *firn.Fault) []byte {
 	b = append(b, '{')
-	if shape.typed {
+	if shape.typed && fault.Type != firn.NoType {
 		side := "User"
 		if shape.status >= http.StatusInternalServerError {
 			side = "Service"
@@ -262,6 +262,9 @@ func appendFault(b []byte, shape errorShape, fault *firn.Fault) []byte {
 		b = append(appendString(b, fault.Reason), ',')
 	}
 	b = append(appendString(b, shape.message), ':')
+	if fault.Kind == firn.AccessDenied && fault.Message == "" {
+		return append(b, "null}"...) // as AWS refuses what is another account's
+	}
 	b = appendString(b, fault.Message)
 	return append(b, '}')
 }

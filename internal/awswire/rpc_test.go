@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -181,7 +182,16 @@ func TestValidationOfServices(t *testing.T) {
 	Handle(metrics, func(context.Context, *cloudwatch.ListMetricsInput) (*cloudwatch.ListMetricsOutput, error) {
 		return nil, nil
 	})
+	Handle(metrics, func(_ context.Context, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
+		return nil, &cwtypes.MissingRequiredParameterException{Message: aws.String(strconv.Itoa(len(in.MetricData)) + " data")}
+	})
+	long := strings.Repeat("a", 513)
 	for _, c := range []struct{ protocol, operation, body, want string }{
+		{"logs", "PutLogEvents", `{"logGroupName":"` + long + `","logStreamName":"s"}`,
+			`{"__type":"InvalidParameterException","message":"Invalid LogGroup or LogStream, both must have length less than or equal to 512."}`},
+		{"json", "PutMetricData", `{"MetricData":[{"Unit":"Furlongs","MetricName":""}]}`, `"message":"1 data"`},
+		{"query", "PutMetricData", `MetricData.member.1.Unit=Furlongs`, "<Message>1 data</Message>"},
+		{"cbor", "PutMetricData", "\xa0", "0 data"},
 		{"logs", "PutLogEvents", `{"logGroupName":"a b","logStreamName":"s","logEvents":[{"timestamp":1,"message":"m"}]}`,
 			`{"__type":"InvalidParameterException","message":"1 validation error detected: Value 'a b' at 'logGroupName' failed to satisfy constraint: Member must satisfy regular expression pattern: [\\.\\-_/#A-Za-z0-9]+"}`},
 		{"logs", "PutLogEvents", `{"logGroupName":"g","logEvents":[{"timestamp":-1}]}`, "3 validation errors detected: "},

@@ -60,10 +60,10 @@ func parseToken(s *string) (token, error) {
 // listMetrics serves ListMetrics: metrics with data in the last two weeks.
 func (s *Store) listMetrics(_ context.Context, in *cloudwatch.ListMetricsInput) (*cloudwatch.ListMetricsOutput, error) {
 	if in.RecentlyActive != "" && in.RecentlyActive != types.RecentlyActivePt3h {
-		return nil, invalidValue("The parameter RecentlyActive must be PT3H.")
+		return nil, &types.InvalidParameterValueException{Message: aws.String("The parameter RecentlyActive must be PT3H.")}
 	}
 	if aws.ToString(in.OwningAccount) != "" && !aws.ToBool(in.IncludeLinkedAccounts) {
-		return nil, invalidCombination("The parameter OwningAccount requires IncludeLinkedAccounts to be true.")
+		return nil, &types.InvalidParameterCombinationException{Message: aws.String("The parameter OwningAccount requires IncludeLinkedAccounts to be true.")}
 	}
 	after, err := parseToken(in.NextToken)
 	if err != nil {
@@ -107,13 +107,13 @@ func toMetric(k series.Key) types.Metric {
 	return m
 }
 
-// span is a range of time as CloudWatch rounds it.
-type span struct{ start, end time.Time }
+// timeRange is a range of time; its end is exclusive.
+type timeRange struct{ start, end time.Time }
 
 // rounded rounds the begin of a range down, as the API Reference has it: to
 // the period below a minute, to the minute, and with age to 5 minutes and to
 // the hour. The end is exclusive; a second that has begun belongs to the range.
-func rounded(start, end time.Time, period int64, now time.Time) span {
+func rounded(start, end time.Time, period int64, now time.Time) timeRange {
 	step := time.Minute
 	age := now.Sub(start)
 	switch {
@@ -124,7 +124,7 @@ func rounded(start, end time.Time, period int64, now time.Time) span {
 	case age > 15*24*time.Hour:
 		step = 5 * time.Minute
 	}
-	return span{start.Truncate(step), end.Add(time.Second - 1).Truncate(time.Second)}
+	return timeRange{start.Truncate(step), end.Add(time.Second - 1).Truncate(time.Second)}
 }
 
 // goodPeriod says that datapoints can have this period, in seconds.
@@ -142,26 +142,41 @@ func tooFine(t time.Time, period int64, now time.Time) bool {
 	return period%finest != 0
 }
 
+// aPeriod is what CloudWatch says of other periods.
+const aPeriod = "The parameter %s must be a value in the set [ 1, 5, 10, 20, 30 ] or any multiple of 60."
+
 // getMetricStatistics serves GetMetricStatistics.
 func (s *Store) getMetricStatistics(_ context.Context, in *cloudwatch.GetMetricStatisticsInput) (*cloudwatch.GetMetricStatisticsOutput, error) {
+	var wrong faults
+	stats := wrong.statistics(in)
+	dims := wrong.dimensions("Dimensions", in.Dimensions)
+	wrong.present("Namespace", in.Namespace)
+	wrong.present("MetricName", in.MetricName)
+	if in.StartTime == nil {
+		wrong.required("StartTime")
+	}
+	if in.EndTime == nil {
+		wrong.required("EndTime")
+	}
+	if in.StartTime != nil && in.EndTime != nil {
+		wrong.ordered(timeRange{*in.StartTime, *in.EndTime})
+	}
+	if in.Period == nil {
+		wrong.required("Period")
+	} else if !goodPeriod(int64(*in.Period)) {
+		wrong.bad(aPeriod, "Period")
+	}
+	if !knownUnit(string(in.Unit)) {
+		wrong.bad("The parameter Unit must be a value in the set [%s].", units())
+	}
+	if err := wrong.err(); err != nil {
+		return nil, err
+	}
 	const maxDatapoints = 1440
-	stats, err := statistics(in)
-	if err != nil {
-		return nil, err
-	}
 	period := int64(*in.Period)
-	if !goodPeriod(period) {
-		return nil, invalidValue("The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.")
-	}
-	if !in.StartTime.Before(*in.EndTime) {
-		return nil, invalidValue("The parameter StartTime must be less than the parameter EndTime.")
-	}
-	dims, err := dimensions(in.Dimensions, "GetMetricStatistics")
-	if err != nil {
-		return nil, err
-	}
 	if points := int64(in.EndTime.Sub(*in.StartTime)/time.Second) / period; points > maxDatapoints {
-		return nil, invalidCombination("You have requested up to %d datapoints, which exceeds the limit of %d. You may reduce the datapoints requested by increasing Period, or decreasing the time range.", points, maxDatapoints)
+		wrong.mixed("You have requested up to %d datapoints, which exceeds the limit of %d. You may reduce the datapoints requested by increasing Period, or decreasing the time range.", points, maxDatapoints)
+		return nil, wrong.err()
 	}
 	s.settle()
 	now := s.cfg.Now()
@@ -192,29 +207,31 @@ type named struct {
 }
 
 // statistics reads the statistics of a request: simple or extended ones.
-func statistics(in *cloudwatch.GetMetricStatisticsInput) ([]named, error) {
-	if len(in.Statistics) == 0 && len(in.ExtendedStatistics) == 0 {
-		return nil, missing("Must specify either Statistics or ExtendedStatistics")
+func (f *faults) statistics(in *cloudwatch.GetMetricStatisticsInput) []named {
+	switch simple, extended := len(in.Statistics) > 0, len(in.ExtendedStatistics) > 0; {
+	case !simple && !extended:
+		f.mixed("At least one of the parameters Statistics and ExtendedStatistics must be specified.")
+	case simple && extended:
+		f.both("Statistics", "ExtendedStatistics")
 	}
-	if len(in.Statistics) > 0 && len(in.ExtendedStatistics) > 0 {
-		return nil, invalidCombination("The parameters Statistics and ExtendedStatistics are mutually exclusive and you have specified both.")
-	}
+	f.size("Statistics", len(in.Statistics), 5)
+	f.size("ExtendedStatistics", len(in.ExtendedStatistics), 10)
 	var out []named
 	for i, name := range in.Statistics {
 		st, err := series.ParseStat(string(name))
 		if err != nil || st.Extended() {
-			return nil, invalidValue("The parameter Statistics.member.%d must be a value in the set [ SampleCount, Average, Sum, Minimum, Maximum ].", i+1)
+			f.bad("The parameter Statistics.member.%d.<list element> must be a value in the set [SampleCount, Average, Sum, Minimum, Maximum].", i+1)
 		}
 		out = append(out, named{string(name), st})
 	}
 	for i, name := range in.ExtendedStatistics {
 		st, err := series.ParseStat(name)
 		if err != nil || !st.Extended() {
-			return nil, invalidValue("The value %s for parameter ExtendedStatistics.member.%d is invalid.", name, i+1)
+			f.bad("The value %s for parameter ExtendedStatistics.member.%d.<list element> is not supported.", name, i+1)
 		}
 		out = append(out, named{name, st})
 	}
-	return out, nil
+	return out
 }
 
 // datapoint fills in the statistics that were asked for. It is false when the

@@ -95,7 +95,7 @@ func TestPutRefuses(t *testing.T) {
 		code string
 	}{
 		"no data":              {nil, lacks},
-		"no value":             {d(func(m *types.MetricDatum) { m.Value = nil }), lacks},
+		"no value":             {d(func(m *types.MetricDatum) { m.Value = nil }), both},
 		"two kinds":            {d(func(m *types.MetricDatum) { m.Values = []float64{1} }), both},
 		"value and set":        {d(func(m *types.MetricDatum) { m.StatisticValues = set(1, 1, 1, 1) }), both},
 		"NaN":                  {d(func(m *types.MetricDatum) { m.Value = aws.Float64(math.NaN()) }), invalid},
@@ -109,7 +109,7 @@ func TestPutRefuses(t *testing.T) {
 		"old":                  {d(func(m *types.MetricDatum) { m.Timestamp = aws.Time(now.Add(-maxPast - time.Second)) }), invalid},
 		"of the future":        {d(func(m *types.MetricDatum) { m.Timestamp = aws.Time(now.Add(maxFuture + time.Second)) }), invalid},
 		"resolution":           {d(func(m *types.MetricDatum) { m.StorageResolution = aws.Int32(30) }), invalid},
-		"unit":                 {d(func(m *types.MetricDatum) { m.Unit = "Furlongs" }), "Validation"},
+		"unit":                 {d(func(m *types.MetricDatum) { m.Unit = "Furlongs" }), invalid},
 		"dimension twice":      {d(func(m *types.MetricDatum) { m.Dimensions = dims("a", "1", "a", "2") }), invalid},
 		"blank dimension":      {d(func(m *types.MetricDatum) { m.Dimensions = dims("a", " ") }), invalid},
 		"dimension of a colon": {d(func(m *types.MetricDatum) { m.Dimensions = dims(":a", "x") }), invalid},
@@ -184,7 +184,7 @@ func TestGetMetricStatistics(t *testing.T) {
 	}{
 		"period of 7":  {7, nil, "InvalidParameterValue"},
 		"period of 90": {90, nil, "InvalidParameterValue"},
-		"no statistic": {60, func(in *cloudwatch.GetMetricStatisticsInput) { in.Statistics = nil }, "Missing"},
+		"no statistic": {60, func(in *cloudwatch.GetMetricStatisticsInput) { in.Statistics = nil }, "InvalidParameterCombination"},
 		"both kinds":   {60, func(in *cloudwatch.GetMetricStatisticsInput) { in.ExtendedStatistics = []string{"p50"} }, "InvalidParameterCombination"},
 		"bad percentile": {60, func(in *cloudwatch.GetMetricStatisticsInput) {
 			in.Statistics, in.ExtendedStatistics = nil, []string{"p101"}
@@ -316,7 +316,7 @@ func TestGetMetricData(t *testing.T) {
 		queries []types.MetricDataQuery
 		want    map[string][]float64
 	}{
-		"metrics":       {[]types.MetricDataQuery{a, b}, map[string][]float64{"a/a": {1, 2, 3, 4, 5}, "b/b": {2, 4, 0}}},
+		"metrics":       {[]types.MetricDataQuery{a, b}, map[string][]float64{"a/a Sum": {1, 2, 3, 4, 5}, "b/b Average": {2, 4, 0}}},
 		"longer":        {[]types.MetricDataQuery{metricQuery("x", "a", "p50", 120)}, map[string][]float64{"x/a": {1, 3, 5}}},
 		"nothing there": {[]types.MetricDataQuery{metricQuery("x", "zzz", "Sum", 60)}, map[string][]float64{"x/zzz": nil}},
 		"math":          {[]types.MetricDataQuery{mathQuery("e", "100 * a / b"), hidden, b}, map[string][]float64{"e/e": {50, 75}, "b/b": {2, 4, 0}}},
@@ -324,7 +324,7 @@ func TestGetMetricData(t *testing.T) {
 		"fill": {[]types.MetricDataQuery{hidden, b, mathQuery("e", "FILL(b, 0) + a")},
 			map[string][]float64{"b/b": {2, 4, 0}, "e/e": {3, 2, 7, 4, 5}}},
 		"metrics()": {[]types.MetricDataQuery{a, b, mathQuery("e", "SUM(METRICS())")},
-			map[string][]float64{"a/a": {1, 2, 3, 4, 5}, "b/b": {2, 4, 0}, "e/e": {3, 2, 7, 4, 5}}},
+			map[string][]float64{"a/a Sum": {1, 2, 3, 4, 5}, "b/b Average": {2, 4, 0}, "e/e": {3, 2, 7, 4, 5}}},
 		"search": {[]types.MetricDataQuery{mathQuery("e", `SEARCH('{Test} MetricName="a"', 'Sum', 300)`)}, map[string][]float64{"e/a": {15}}},
 		"label":  {[]types.MetricDataQuery{labelled}, map[string][]float64{"a/most 5 of a ${NOPE}": {1, 2, 3, 4, 5}}},
 	} {
@@ -354,10 +354,10 @@ func TestGetMetricDataRefuses(t *testing.T) {
 	}{
 		"twice the same id": {[]types.MetricDataQuery{a, a}, "unique"},
 		"a bad id":          {[]types.MetricDataQuery{metricQuery("A", "a", "Sum", 60)}, "pattern"},
-		"both kinds":        {[]types.MetricDataQuery{bothKinds}, "not both"},
-		"neither kind":      {[]types.MetricDataQuery{{Id: aws.String("x")}}, "not both"},
-		"a bad statistic":   {[]types.MetricDataQuery{metricQuery("a", "a", "sum", 60)}, "statistic"},
-		"a bad period":      {[]types.MetricDataQuery{metricQuery("a", "a", "Sum", 61)}, "period"},
+		"both kinds":        {[]types.MetricDataQuery{bothKinds}, "mutually exclusive"},
+		"neither kind":      {[]types.MetricDataQuery{{Id: aws.String("x")}}, "member.1.MetricStat is required."},
+		"a bad statistic":   {[]types.MetricDataQuery{metricQuery("a", "a", "sum", 60)}, "is not supported"},
+		"a bad period":      {[]types.MetricDataQuery{metricQuery("a", "a", "Sum", 61)}, "Period must be a value in the set"},
 		"another account":   {[]types.MetricDataQuery{foreign}, "account 999999999999"},
 		"unknown function":  {[]types.MetricDataQuery{a, mathQuery("e", "WOBBLE(a)")}, "WOBBLE"},
 		"not served":        {[]types.MetricDataQuery{a, mathQuery("e", "ANOMALY_DETECTION_BAND(a)")}, "ANOMALY_DETECTION_BAND"},

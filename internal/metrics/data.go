@@ -51,13 +51,14 @@ type request struct {
 // query is one MetricDataQuery.
 type query struct {
 	*types.MetricDataQuery
-	stat      series.Stat
-	period    int64
-	computing bool
-	done      bool
-	value     expr.Value
-	found     []expr.Metric // of the series in value, where they are metrics
-	message   *types.MessageData
+	stat       series.Stat
+	dimensions []series.Dimension // of MetricStat
+	period     int64
+	computing  bool
+	done       bool
+	value      expr.Value
+	found      []expr.Metric // of the series in value, where they are metrics
+	message    *types.MessageData
 }
 
 // getMetricData serves GetMetricData.
@@ -66,13 +67,13 @@ func (s *Store) getMetricData(ctx context.Context, in *cloudwatch.GetMetricDataI
 	if err != nil {
 		return nil, err
 	}
-	asked := fingerprint(in)
-	if aws.ToString(in.NextToken) != "" && page.Query != asked {
-		return nil, &types.InvalidNextToken{Message: aws.String("The NextToken belongs to another request.")}
-	}
 	r := &request{store: s, ctx: ctx, in: in, now: s.cfg.Now(), queries: map[string]*query{}, budget: maxComputed}
 	if err := r.check(); err != nil {
 		return nil, err
+	}
+	asked := fingerprint(in)
+	if aws.ToString(in.NextToken) != "" && page.Query != asked {
+		return nil, &types.InvalidNextToken{Message: aws.String("The NextToken belongs to another request.")}
 	}
 	s.settle()
 	results, err := r.results()
@@ -106,27 +107,38 @@ func fingerprint(in *cloudwatch.GetMetricDataInput) uint64 {
 	return h.Sum64()
 }
 
-// check reads the queries.
+// check reads the queries: first what can be told of each by itself.
 func (r *request) check() error {
-	if n := len(r.in.MetricDataQueries); n == 0 || n > maxQueries {
-		return invalid("The collection MetricDataQueries must not be empty and must not have a size greater than %d.", maxQueries)
+	var wrong faults
+	if n := len(r.in.MetricDataQueries); n == 0 {
+		wrong.required("MetricDataQueries")
+	} else if wrong.size("MetricDataQueries", n, maxQueries); n > maxQueries {
+		return wrong.validation()
 	}
-	if !r.in.StartTime.Before(*r.in.EndTime) {
-		return invalid("The parameter EndTime must be greater than StartTime.")
+	if r.in.StartTime == nil {
+		wrong.required("StartTime")
+	}
+	if r.in.EndTime == nil {
+		wrong.required("EndTime")
+	}
+	if r.in.StartTime != nil && r.in.EndTime != nil {
+		wrong.ordered(timeRange{*r.in.StartTime, *r.in.EndTime})
 	}
 	if r.in.MaxDatapoints != nil && *r.in.MaxDatapoints < 1 {
-		return invalid("The parameter MaxDatapoints must be greater than 0.")
+		wrong.bad("The parameter MaxDatapoints must be greater than 0.")
 	}
 	if by := r.in.ScanBy; by != "" && !slices.Contains(by.Values(), by) {
-		return invalid("The parameter ScanBy must be a value in the set [ TimestampDescending, TimestampAscending ].")
+		wrong.bad("The parameter ScanBy must be a value in the set [ TimestampDescending, TimestampAscending ].")
 	}
-	for i := range r.in.MetricDataQueries {
-		q := &query{MetricDataQuery: &r.in.MetricDataQueries[i]}
-		id := aws.ToString(q.Id)
-		if !queryID.MatchString(id) {
-			return invalid("The value %s for parameter MetricDataQueries.member.%d.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$.", id, i+1)
-		}
-		if r.queries[id] != nil {
+	list := make([]*query, len(r.in.MetricDataQueries))
+	for i := range list {
+		list[i] = wrong.query(fmt.Sprintf("MetricDataQueries.member.%d", i+1), &r.in.MetricDataQueries[i])
+	}
+	if err := wrong.validation(); err != nil {
+		return err
+	}
+	for _, q := range list {
+		if r.queries[*q.Id] != nil {
 			return invalid("The values for parameter id in MetricDataQueries are not unique.")
 		}
 		if err := q.check(r.store.cfg.Account); err != nil {
@@ -135,7 +147,7 @@ func (r *request) check() error {
 		if q.MetricStat != nil && (r.period == 0 || q.period < r.period) {
 			r.period = q.period
 		}
-		r.queries[id] = q
+		r.queries[*q.Id] = q
 	}
 	if r.period == 0 {
 		r.period = defaultPeriod
@@ -143,51 +155,69 @@ func (r *request) check() error {
 	return nil
 }
 
-// check reads one query.
-func (q *query) check(account string) error {
-	id := *q.Id
-	if q.Period != nil {
-		q.period = int64(*q.Period)
-		if !goodPeriod(q.period) {
-			return badPeriod(id)
+// query reads one query, which has the name path.
+func (f *faults) query(path string, in *types.MetricDataQuery) *query {
+	q := &query{MetricDataQuery: in}
+	if f.present(path+".Id", in.Id) && !queryID.MatchString(*in.Id) {
+		f.bad("The value %s for parameter %s.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$.", *in.Id, path)
+	}
+	if in.Period != nil {
+		if q.period = int64(*in.Period); !goodPeriod(q.period) {
+			f.bad(aPeriod, path+".Period")
 		}
 	}
-	source := aws.ToString(q.Expression)
-	switch {
-	case (source == "") == (q.MetricStat == nil):
-		return invalid("Either Expression or MetricStat must be specified in the MetricDataQuery %s, and not both.", id)
-	case aws.ToString(q.AccountId) != "" && *q.AccountId != account:
-		return invalid("MetricDataQuery %s: metrics of account %s are not to be had here; leave AccountId out.", id, *q.AccountId)
-	case source != "":
-		if word, _, _ := strings.Cut(strings.TrimSpace(source), " "); strings.EqualFold(word, "SELECT") {
-			return invalid("Error in expression '%s': queries of Metrics Insights (SELECT) are not served by firn; use SEARCH.", id)
-		}
-		if err := expr.Check(source); err != nil {
-			return expressionError(id, err)
-		}
-		return nil
+	switch expression := aws.ToString(in.Expression) != ""; {
+	case expression && in.MetricStat != nil:
+		f.both(path+".Expression", path+".MetricStat")
+	case !expression && in.MetricStat == nil:
+		f.required(path + ".MetricStat")
+	case !expression:
+		f.metricStat(path+".MetricStat", q)
 	}
-	m := q.MetricStat
-	stat, err := series.ParseStat(aws.ToString(m.Stat))
-	if err != nil {
-		return invalid("The value %s for parameter MetricDataQueries of %s: MetricStat.Stat is not a valid statistic.", aws.ToString(m.Stat), id)
-	}
-	q.stat, q.period = stat, int64(aws.ToInt32(m.Period))
-	if !goodPeriod(q.period) {
-		return badPeriod(id)
-	}
-	if aws.ToString(m.Metric.Namespace) == "" || aws.ToString(m.Metric.MetricName) == "" {
-		return invalid("MetricDataQuery %s: Namespace and MetricName of its Metric are required.", id)
-	}
-	if !knownUnit(string(m.Unit)) {
-		return invalid("The parameter MetricStat.Unit of %s must be a value in the set [ %s ].", id, units())
-	}
-	_, err = dimensions(m.Metric.Dimensions, "MetricDataQueries of "+id+": Metric")
-	return err
+	return q
 }
 
-func badPeriod(id string) error {
-	return invalid("The period of MetricDataQuery %s must be 1, 5, 10, 20, 30 or a multiple of 60.", id)
+func (f *faults) metricStat(path string, q *query) {
+	m := q.MetricStat
+	if m.Metric == nil {
+		f.required(path + ".Metric")
+	} else {
+		f.present(path+".Metric.Namespace", m.Metric.Namespace)
+		f.present(path+".Metric.MetricName", m.Metric.MetricName)
+		q.dimensions = f.dimensions(path+".Metric.Dimensions", m.Metric.Dimensions)
+	}
+	if m.Period == nil {
+		f.required(path + ".Period")
+	} else if q.period = int64(*m.Period); !goodPeriod(q.period) {
+		f.bad(aPeriod, path+".Period")
+	}
+	if f.present(path+".Stat", m.Stat) {
+		stat, err := series.ParseStat(*m.Stat)
+		if err != nil {
+			f.bad("The value %s for parameter %s.Stat is not supported.", *m.Stat, path)
+		}
+		q.stat = stat
+	}
+	if !knownUnit(string(m.Unit)) {
+		f.bad("The parameter %s.Unit must be a value in the set [ %s ].", path, units())
+	}
+}
+
+// check checks what a query means.
+func (q *query) check(account string) error {
+	if id := aws.ToString(q.AccountId); id != "" && id != account {
+		return invalid("MetricDataQuery %s: metrics of account %s are not to be had here; leave AccountId out.", *q.Id, id)
+	}
+	if q.MetricStat != nil {
+		return nil
+	}
+	if word, _, _ := strings.Cut(strings.TrimSpace(*q.Expression), " "); strings.EqualFold(word, "SELECT") {
+		return invalid("Error in expression '%s': queries of Metrics Insights (SELECT) are not served by firn; use SEARCH.", *q.Id)
+	}
+	if err := expr.Check(*q.Expression); err != nil {
+		return expressionError(*q.Id, err)
+	}
+	return nil
 }
 
 func expressionError(id string, err error) error {
@@ -224,48 +254,56 @@ func (r *request) compute(id string) (*query, error) {
 // fetch reads the datapoints of a metric.
 func (r *request) fetch(q *query) error {
 	m := q.MetricStat
-	dims, err := dimensions(m.Metric.Dimensions, *q.Id)
+	key := series.Key{Namespace: *m.Metric.Namespace, Name: *m.Metric.MetricName, Dimensions: q.dimensions, Unit: string(m.Unit)}
+	s, several, err := r.read(key, q.stat, q.period)
 	if err != nil {
 		return err
 	}
-	s, err := r.read(series.Key{Namespace: *m.Metric.Namespace, Name: *m.Metric.MetricName, Dimensions: dims, Unit: string(m.Unit)}, q.stat, q.period)
-	if err != nil {
-		return err
+	if len(several) > 0 {
+		q.message = &types.MessageData{Code: aws.String("MultipleUnits"), Value: aws.String("Multiple units returned: '[" + strings.Join(several, ", ") + "]'")}
 	}
-	s.Label = *m.Metric.MetricName
+	s.Label = key.Name
 	q.value = expr.Value{Kind: expr.TimeSeries, List: []expr.Series{s}}
-	q.found = []expr.Metric{searchable(series.NewKey(*m.Metric.Namespace, *m.Metric.MetricName, dims, ""))}
+	q.found = []expr.Metric{searchable(series.NewKey(key.Namespace, key.Name, key.Dimensions, ""))}
 	return nil
 }
 
-// read reads one metric. Data of several units is merged when none is asked
-// for.
-func (r *request) read(key series.Key, stat series.Stat, period int64) (expr.Series, error) {
+// read reads one metric. CloudWatch does not convert units: of data with
+// several, when none is asked for, each period tells what its first unit has,
+// in alphabetical order. Then several has all of them.
+func (r *request) read(key series.Key, stat series.Stat, period int64) (out expr.Series, several []string, err error) {
 	at := rounded(*r.in.StartTime, *r.in.EndTime, period, r.now)
 	points, err := r.store.db.Query(series.Query{
 		Namespace: key.Namespace, Name: key.Name, Dimensions: key.Dimensions, Unit: key.Unit,
 		Start: at.start, End: at.end, Period: time.Duration(period) * time.Second,
 	})
 	if err != nil {
-		return expr.Series{}, err
+		return out, nil, err
 	}
 	if r.budget -= len(points); r.budget < 0 {
-		return expr.Series{}, invalid("The request asks for too many datapoints; shorten its time range or lengthen its periods.")
+		return out, nil, invalid("The request asks for too many datapoints; shorten its time range or lengthen its periods.")
 	}
-	out := expr.Series{Period: period}
-	for i := 0; i < len(points); {
-		t, p := points[i].Time, points[i].Point
-		for i++; i < len(points) && points[i].Time.Equal(t); i++ {
-			p.Merge(points[i].Point)
-		}
-		if tooFine(t, period, r.now) {
+	out.Period = period
+	var units []string
+	for i, p := range points {
+		if tooFine(p.Time, period, r.now) {
 			continue
 		}
-		if v, ok := stat.Of(p); ok {
-			out.Points = append(out.Points, expr.Point{Time: t.Unix(), Value: v})
+		if !slices.Contains(units, p.Unit) {
+			units = append(units, p.Unit)
+		}
+		if i > 0 && points[i-1].Time.Equal(p.Time) {
+			continue
+		}
+		if v, ok := stat.Of(p.Point); ok {
+			out.Points = append(out.Points, expr.Point{Time: p.Time.Unix(), Value: v})
 		}
 	}
-	return out, nil
+	if len(units) > 1 {
+		slices.Sort(units)
+		several = units
+	}
+	return out, several, nil
 }
 
 // evaluate computes an expression.
@@ -336,7 +374,7 @@ func (r *request) search(q *query, s *expr.Search, name string, period int64) ([
 			q.message = &types.MessageData{Code: aws.String("MaxMetricsExceeded"), Value: aws.String(fmt.Sprintf("The search found more than %d metrics; only the first are returned.", maxFound))}
 			break
 		}
-		one, err := r.read(found.Key, stat, period)
+		one, _, err := r.read(found.Key, stat, period)
 		if err != nil {
 			return nil, err
 		}

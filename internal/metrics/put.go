@@ -28,27 +28,15 @@ const (
 	maxValueBytes = 1024 // of a dimension's value
 )
 
-func invalidValue(format string, args ...any) error {
-	return &types.InvalidParameterValueException{Message: aws.String(fmt.Sprintf(format, args...))}
-}
-
-func invalidCombination(format string, args ...any) error {
-	return &types.InvalidParameterCombinationException{Message: aws.String(fmt.Sprintf(format, args...))}
-}
-
-func missing(format string, args ...any) error {
-	return &types.MissingRequiredParameterException{Message: aws.String(fmt.Sprintf(format, args...))}
-}
-
 // badNamespace tells what is wrong with a namespace that a user writes to.
 func badNamespace(ns string) string {
 	switch {
 	case ns == "" || len(ns) > maxNameLength:
 		return "The parameter Namespace must be between 1 and 255 characters."
 	case strings.HasPrefix(ns, "AWS/"):
-		return "The value AWS/ for parameter Namespace is invalid: namespaces of AWS are written by AWS only."
-	case !printable(ns):
-		return "The parameter Namespace contains invalid characters."
+		return "The value AWS/ for parameter Namespace is invalid."
+	case ns[0] == ':' || !printable(ns):
+		return "The value " + ns + " for parameter Namespace is invalid."
 	}
 	return ""
 }
@@ -79,30 +67,31 @@ func knownUnit(unit string) bool {
 
 // putMetricData serves PutMetricData: what it answers is on the disk.
 func (s *Store) putMetricData(_ context.Context, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
-	if problem := badNamespace(*in.Namespace); problem != "" {
-		return nil, invalidValue("%s", problem)
+	var wrong faults
+	if wrong.present("Namespace", in.Namespace) {
+		if problem := badNamespace(*in.Namespace); problem != "" {
+			wrong.bad("%s", problem)
+		}
 	}
 	data := slices.Clone(in.MetricData)
-	if len(in.EntityMetricData) > 2 {
-		return nil, invalidValue("The collection EntityMetricData must not have a size greater than 2.")
-	}
+	wrong.size("EntityMetricData", len(in.EntityMetricData), 2)
 	for _, e := range in.EntityMetricData {
 		data = append(data, e.MetricData...)
 	}
 	if len(data) == 0 {
-		return nil, missing("The parameter MetricData is required.")
+		wrong.required("MetricData")
 	}
-	if len(data) > maxData {
-		return nil, invalidValue("The collection MetricData must not have a size greater than %d.", maxData)
+	if wrong.size("MetricData", len(data), maxData); len(data) > maxData {
+		return nil, wrong.err()
 	}
 	now := s.cfg.Now()
 	samples := make([]series.Sample, len(data))
 	for i := range data {
-		sample, err := datum(*in.Namespace, &data[i], fmt.Sprintf("MetricData.member.%d", i+1), now)
-		if err != nil {
-			return nil, err
-		}
-		samples[i] = sample
+		d := datum{MetricDatum: &data[i], path: fmt.Sprintf("MetricData.member.%d", i+1), wrong: &wrong}
+		samples[i] = d.sample(aws.ToString(in.Namespace), now)
+	}
+	if err := wrong.err(); err != nil {
+		return nil, err
 	}
 	switch err := s.db.Add(samples, true); {
 	case errors.Is(err, series.ErrFull):
@@ -113,40 +102,37 @@ func (s *Store) putMetricData(_ context.Context, in *cloudwatch.PutMetricDataInp
 	return &cloudwatch.PutMetricDataOutput{}, nil
 }
 
-// datum reads one datum; path names it in messages.
-func datum(namespace string, d *types.MetricDatum, path string, now time.Time) (series.Sample, error) {
-	var sample series.Sample
-	if len(*d.MetricName) > maxNameLength || !printable(*d.MetricName) {
-		return sample, invalidValue("The value %s for parameter %s.MetricName is invalid.", *d.MetricName, path)
+// datum is one datum of a request; path names it in messages.
+type datum struct {
+	*types.MetricDatum
+	path  string
+	wrong *faults
+}
+
+// sample reads it. What is wrong is noted; then the sample is of no use.
+func (d *datum) sample(namespace string, now time.Time) series.Sample {
+	if d.wrong.present(d.path+".MetricName", d.MetricName) && (len(*d.MetricName) > maxNameLength || !printable(*d.MetricName)) {
+		d.wrong.refused(d.path+".MetricName", *d.MetricName)
 	}
-	dims, err := dimensions(d.Dimensions, path)
-	if err != nil {
-		return sample, err
-	}
+	dims := d.wrong.dimensions(d.path+".Dimensions", d.Dimensions)
 	if !knownUnit(string(d.Unit)) {
-		return sample, invalidValue("The parameter %s.Unit must be a value in the set [ %s ].", path, units())
+		d.wrong.bad("The parameter %s.Unit must be a value in the set [ %s ].", d.path, units())
 	}
 	when := now
 	if d.Timestamp != nil {
 		when = *d.Timestamp
 	}
-	if when.Before(now.Add(-maxPast)) {
-		return sample, invalidValue("The parameter %s.Timestamp must specify a time no more than two weeks in the past.", path)
-	}
-	if when.After(now.Add(maxFuture)) {
-		return sample, invalidValue("The parameter %s.Timestamp must specify a time no more than two hours in the future.", path)
+	if when.Before(now.Add(-maxPast)) || when.After(now.Add(maxFuture)) {
+		// In these words for the future, too.
+		d.wrong.bad("The parameter %s.Timestamp must specify a time within the past two weeks.", d.path)
 	}
 	if r := d.StorageResolution; r != nil && *r != 1 && *r != 60 {
-		return sample, invalidValue("The parameter %s.StorageResolution must be 1 or 60.", path)
-	}
-	point, err := values(d, path)
-	if err != nil {
-		return sample, err
+		d.wrong.bad("The parameter %s.StorageResolution must be a value in the set [ 1, 60 ].", d.path)
 	}
 	return series.Sample{
-		Key: series.NewKey(namespace, *d.MetricName, dims, string(d.Unit)), Time: when, Point: point,
+		Key: series.NewKey(namespace, aws.ToString(d.MetricName), dims, string(d.Unit)), Time: when, Point: d.point(),
 		HighResolution: d.StorageResolution != nil && *d.StorageResolution == 1,
-	}, nil
+	}
 }
 
 func units() string {
@@ -158,48 +144,60 @@ func units() string {
 }
 
 // dimensions reads the dimensions of a metric.
-func dimensions(list []types.Dimension, path string) ([]series.Dimension, error) {
-	if len(list) > maxDimensions {
-		return nil, invalidValue("The collection %s.Dimensions must not have a size greater than %d.", path, maxDimensions)
-	}
-	dims := make([]series.Dimension, len(list))
+func (f *faults) dimensions(path string, list []types.Dimension) []series.Dimension {
+	f.size(path, len(list), maxDimensions)
+	dims := make([]series.Dimension, 0, len(list))
 	for i, d := range list {
-		if badDimension(*d.Name, *d.Value) {
-			return nil, invalidValue("The parameter %s.Dimensions.member.%d is invalid: name and value must be printable ASCII, not empty, of at most 255 and 1024 characters.", path, i+1)
+		at := fmt.Sprintf("%s.member.%d", path, i+1)
+		named, valued := f.present(at+".Name", d.Name), f.present(at+".Value", d.Value)
+		if !named || !valued {
+			continue
 		}
-		for _, earlier := range dims[:i] {
-			if earlier.Name == *d.Name {
-				return nil, invalidValue("The parameter %s.Dimensions names %s twice.", path, *d.Name)
-			}
+		switch {
+		case slices.ContainsFunc(dims, func(earlier series.Dimension) bool { return earlier.Name == *d.Name }):
+			f.bad("No metric may specify the same dimension name twice.")
+		case badDimension(*d.Name, "x"):
+			f.refused(at+".Name", *d.Name)
+		case badDimension("x", *d.Value):
+			f.refused(at+".Value", *d.Value)
 		}
-		dims[i] = series.Dimension{Name: *d.Name, Value: *d.Value}
+		dims = append(dims, series.Dimension{Name: *d.Name, Value: *d.Value})
 	}
-	return dims, nil
+	return dims
 }
 
-// values reads the one of Value, Values and StatisticValues that is given.
-func values(d *types.MetricDatum, path string) (series.Point, error) {
-	var p series.Point
+// point reads what was measured. A set of statistics goes before values.
+func (d *datum) point() series.Point {
 	switch {
-	case d.Value != nil && d.StatisticValues != nil:
-		return p, exclusive(path, "Value", "StatisticValues")
 	case d.Value != nil && len(d.Values) > 0:
-		return p, exclusive(path, "Value", "Values")
-	case d.StatisticValues != nil && len(d.Values) > 0:
-		return p, exclusive(path, "StatisticValues", "Values")
+		d.wrong.both(d.path+".Value", d.path+".Values")
+	case d.Value != nil && d.StatisticValues != nil:
+		d.wrong.both(d.path+".Value", d.path+".StatisticValues")
+	case len(d.Counts) > 0 && len(d.Values) == 0:
+		d.wrong.mixed("The parameter values must appears when the counts parameter is specified.") // as AWS has it
 	case d.Value != nil:
 		if badValue(*d.Value) {
-			return p, badNumber(*d.Value, path+".Value")
+			d.wrong.refused(d.path+".Value", *d.Value)
 		}
-		return series.PointOf(*d.Value, 1), nil
+		return series.PointOf(*d.Value, 1)
 	case d.StatisticValues != nil:
-		return statisticSet(d.StatisticValues, path+".StatisticValues")
-	case len(d.Values) == 0:
-		return p, missing("At least one of the parameters %s.Value, %s.Values and %s.StatisticValues must be specified.", path, path, path)
-	case len(d.Values) > maxValues:
-		return p, invalidValue("The collection %s.Values must not have a size greater than %d.", path, maxValues)
-	case len(d.Counts) > 0 && len(d.Counts) != len(d.Values):
-		return p, invalidValue("The parameters %s.Values and %s.Counts must be of the same size.", path, path)
+		return d.set()
+	case len(d.Values) > 0:
+		return d.values()
+	default:
+		d.wrong.mixed("At least one of the parameters must be specified.")
+	}
+	return series.Point{}
+}
+
+// values reads Values and Counts.
+func (d *datum) values() (p series.Point) {
+	if d.wrong.size(d.path+".Values", len(d.Values), maxValues); len(d.Values) > maxValues {
+		return p
+	}
+	if len(d.Counts) > 0 && len(d.Counts) != len(d.Values) {
+		d.wrong.bad("The parameters %[1]s.Values and %[1]s.Counts must be of the same size.", d.path)
+		return p
 	}
 	for i, v := range d.Values {
 		n := 1.0
@@ -207,40 +205,45 @@ func values(d *types.MetricDatum, path string) (series.Point, error) {
 			n = d.Counts[i]
 		}
 		if badValue(v) {
-			return p, badNumber(v, fmt.Sprintf("%s.Values.member.%d", path, i+1))
+			d.wrong.refused(fmt.Sprintf("%s.Values.member.%d", d.path, i+1), v)
 		}
 		if badValue(n) || n < 0 {
-			return p, badNumber(n, fmt.Sprintf("%s.Counts.member.%d", path, i+1))
+			d.wrong.refused(fmt.Sprintf("%s.Counts.member.%d", d.path, i+1), n)
 		}
 		if n > 0 {
 			p.Observe(v, n)
 		}
 	}
 	if p.Count == 0 {
-		return p, invalidValue("The parameter %s.Counts must have a member greater than 0.", path)
+		d.wrong.bad("The parameter %s.Counts must have a member greater than 0.", d.path)
 	}
-	return p, nil
+	return p
 }
 
-func exclusive(path, a, b string) error {
-	return invalidCombination("The parameters %s.%s and %s.%s are mutually exclusive and you have specified both.", path, a, path, b)
-}
-
-func badNumber(v float64, path string) error {
-	return invalidValue("The value %v for parameter %s is invalid.", v, path)
-}
-
-func statisticSet(set *types.StatisticSet, path string) (series.Point, error) {
-	for _, v := range []float64{*set.SampleCount, *set.Sum, *set.Minimum, *set.Maximum} {
-		if badValue(v) {
-			return series.Point{}, badNumber(v, path)
+// set reads StatisticValues.
+func (d *datum) set() series.Point {
+	set, whole := d.StatisticValues, true
+	for _, m := range []struct {
+		name  string
+		value *float64
+	}{{"SampleCount", set.SampleCount}, {"Sum", set.Sum}, {"Minimum", set.Minimum}, {"Maximum", set.Maximum}} {
+		path := d.path + ".StatisticValues." + m.name
+		switch {
+		case m.value == nil:
+			d.wrong.required(path)
+			whole = false
+		case badValue(*m.value):
+			d.wrong.refused(path, *m.value)
 		}
 	}
-	switch {
-	case *set.SampleCount <= 0:
-		return series.Point{}, invalidValue("The parameter %s.SampleCount must be greater than 0.", path)
-	case *set.Minimum > *set.Maximum:
-		return series.Point{}, invalidValue("The parameter %s.Minimum must be less than or equal to %s.Maximum.", path, path)
+	if !whole {
+		return series.Point{}
 	}
-	return series.SetOf(*set.SampleCount, *set.Sum, *set.Minimum, *set.Maximum), nil
+	if *set.SampleCount <= 0 {
+		d.wrong.bad("The parameter %s.StatisticValues.SampleCount must be greater than 0.", d.path)
+	}
+	if *set.Minimum > *set.Maximum {
+		d.wrong.bad("The parameter %[1]s.StatisticValues.Maximum must be greater than %[1]s.StatisticValues.Minimum.", d.path)
+	}
+	return series.SetOf(*set.SampleCount, *set.Sum, *set.Minimum, *set.Maximum)
 }

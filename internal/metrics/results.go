@@ -65,7 +65,7 @@ func (r *request) label(q *query, n int) string {
 		own = *q.Id
 	}
 	if q.MetricStat != nil {
-		own = *q.MetricStat.Metric.MetricName
+		own = *q.MetricStat.Metric.MetricName + r.apart(q)
 	}
 	wanted := aws.ToString(q.Label)
 	switch {
@@ -77,6 +77,25 @@ func (r *request) label(q *query, n int) string {
 		return wanted + " " + own
 	}
 	return wanted
+}
+
+// apart is what tells a metric from the request's others, behind its name: the
+// statistic and the period, each if they are not the same in all (recorded
+// from AWS).
+func (r *request) apart(q *query) (words string) {
+	stats, periods := map[string]bool{}, map[int64]bool{}
+	for _, other := range r.queries {
+		if other.MetricStat != nil && (other.ReturnData == nil || *other.ReturnData) {
+			stats[*other.MetricStat.Stat], periods[other.period] = true, true
+		}
+	}
+	if len(stats) > 1 {
+		words += " " + *q.MetricStat.Stat
+	}
+	if len(periods) > 1 {
+		words += " " + strconv.FormatInt(q.period, 10)
+	}
+	return words
 }
 
 // placeholder is a dynamic part of a label ("Using dynamic labels").

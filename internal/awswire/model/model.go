@@ -97,6 +97,12 @@ type Service struct {
 	Required map[string]string
 	// Rules are the constraints by shape.
 	Rules map[string]Rule
+	// Unchecked are the operations whose inputs are checked by who serves
+	// them, in words of their own, and not by Required and Rules.
+	Unchecked []string
+	// TooLong is what answers when a member of an input, by its name, is longer
+	// than its rule allows, in place of all violations.
+	TooLong map[string]string
 }
 
 // Speaks reports whether the service knows a protocol.

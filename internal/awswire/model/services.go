@@ -36,6 +36,9 @@ func Lambda() *Service {
 	}
 }
 
+// tooLong is recorded from AWS: names are looked at before all else.
+const tooLong = "Invalid LogGroup or LogStream, both must have length less than or equal to 512."
+
 // CloudWatchLogs is the CloudWatch Logs API.
 func CloudWatchLogs() *Service {
 	return &Service{
@@ -56,6 +59,7 @@ func CloudWatchLogs() *Service {
 		},
 		Required: logsRequired(),
 		Rules:    logsRules(),
+		TooLong:  map[string]string{"logGroupName": tooLong, "logStreamName": tooLong},
 		Unions: []reflect.Type{
 			reflect.TypeFor[logstypes.IntegrationDetailsMemberOpenSearchIntegrationDetails](),
 			reflect.TypeFor[logstypes.ResourceConfigMemberOpenSearchResourceConfig](),
@@ -81,6 +85,9 @@ func CloudWatch() *Service {
 		Types:           cloudwatch.TypeRegistry,
 		Required:        cloudWatchRequired(),
 		Rules:           cloudWatchRules(),
+		// Recorded from AWS: "The parameter MetricData.member.1.MetricName is
+		// required." and so on, where its alarms speak of validation errors.
+		Unchecked: []string{"PutMetricData", "GetMetricStatistics", "GetMetricData"},
 		Unions: []reflect.Type{
 			reflect.TypeFor[cloudwatchtypes.EvaluationCriteriaMemberPromQLCriteria](),
 			reflect.TypeFor[cloudwatchtypes.EvaluationWindowMemberSlidingWindow](),
