@@ -57,6 +57,7 @@ func (c *conn) serveRoute(r route, id []byte, body *bodyReader) bool {
 	case routeMetadata:
 		c.serveMetadata()
 	case routeNext:
+		c.server.awaitResponse()
 		return c.call("", func(call lifecycle.Call) lifecycle.Event { return lifecycle.RuntimeNext{Call: call} })
 	case routeResponse:
 		return c.serveResponse(id, body)

@@ -2,6 +2,8 @@ package runtimeapi
 
 import (
 	"errors"
+	"sync"
+	"time"
 
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/lifecycle"
@@ -48,6 +50,8 @@ func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
 	if !c.accepts {
 		return c.await(call)
 	}
+	end := c.server.beginResponse()
+	defer end()
 	c.sendContinue(body)
 	done := lifecycle.RuntimeResponseDone{Call: call}
 	var b *Body
@@ -75,6 +79,9 @@ func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
 		c.broken = true
 		c.closeAfterReply()
 	}
+	if err == nil {
+		end() // the runtime's next request waits for the reply, not for Handle
+	}
 	if _, answered := c.answered(call); answered {
 		if b != nil {
 			b.Release() // dropped meanwhile: the machine has done with it
@@ -82,7 +89,39 @@ func (c *conn) serveResponse(id []byte, body *bodyReader) bool {
 		return false
 	}
 	c.server.cfg.Handler.Handle(done, call, b)
+	end()
 	return c.await(call)
+}
+
+// hangUpTime bounds the wait for the end of a response whose runtime asks for
+// the next event already.
+const hangUpTime = time.Second
+
+// beginResponse notes that a response is being read; end may be called more
+// than once.
+func (s *Server) beginResponse() (end func()) {
+	ended := make(chan struct{})
+	s.response.Store(&ended)
+	return sync.OnceFunc(func() {
+		s.response.CompareAndSwap(&ended, nil)
+		close(ended)
+	})
+}
+
+// awaitResponse lets the end of a response overtake the request that follows
+// it: a runtime that hangs up in the middle of a response and asks for the next
+// event does so on two connections, which are read by two goroutines.
+func (s *Server) awaitResponse() {
+	ended := s.response.Load()
+	if ended == nil {
+		return
+	}
+	timer := time.NewTimer(hangUpTime)
+	defer timer.Stop()
+	select {
+	case <-*ended:
+	case <-timer.C:
+	}
 }
 
 // streamPiece is the size of the buffers in which a stream goes on its way.

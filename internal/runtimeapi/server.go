@@ -46,6 +46,8 @@ type Server struct {
 	large  chan struct{} // places of requests that hold more than largeBytes
 	ids    atomic.Uint64 // the last Call given
 	births atomic.Uint64 // counts changes of conn.since, a clock of idleness
+	// response is closed when the response that is being read has ended.
+	response atomic.Pointer[chan struct{}]
 
 	mu     sync.Mutex
 	closed bool

@@ -157,6 +157,33 @@ func TestTruncatedStreams(t *testing.T) {
 	}
 }
 
+// A runtime that hangs up in the middle of its response and asks for the next
+// event is heard in this order, though it takes two connections.
+func TestNextAfterHangingUp(t *testing.T) {
+	got := &blocked{newCollector(), make(chan struct{})}
+	r := newRig(t)
+	r.receiver = got
+	c := r.dial()
+	io.WriteString(c, streamHead+"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+	<-got.begun
+	c.Close()
+	io.WriteString(r.dial(), nextRequest)
+	select {
+	case <-r.parked:
+		t.Error("the next request overtook the end of the response")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(got.room)
+	<-r.parked
+	want := []lifecycle.Event{
+		lifecycle.RuntimeResponse{RequestID: "i", Streaming: true}, lifecycle.RuntimeResponseBegun{},
+		lifecycle.RuntimeResponseDone{Bytes: 1, Fault: lifecycle.ResponseTruncated},
+	}
+	if seen := r.seen(); len(seen) != 4 || !cmp.Equal(want, seen[:3]) {
+		t.Errorf("%+v", seen)
+	}
+}
+
 func TestStreamLimit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("sends 400 MB")
