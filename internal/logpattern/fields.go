@@ -60,8 +60,9 @@ func (s *scanner) finish() error {
 }
 
 // parseField reads a field, which may be empty: then it has a number only. All
-// its conditions are about itself, whatever name they write, as in the guide's
-// own [w1=ERROR || W1=WARNING, w2].
+// its conditions are about itself. They may write its name with other letter
+// case, as in the guide's own [w1=ERROR || W1=WARNING, w2], but not another
+// name: status_code = 4* && bytes > 1000 was refused.
 func parseField(s *scanner) (field, error) {
 	s.space()
 	if s.at(",") || s.at("]") {
@@ -77,6 +78,9 @@ func parseField(s *scanner) (field, error) {
 		}
 		if f.name == "" {
 			f.name = name
+		}
+		if !strings.EqualFold(f.name, name) {
+			return nil, invalid("a condition of the field %s is about %s", f.name, name)
 		}
 		op, ok := s.operator()
 		if !ok {

@@ -29,18 +29,26 @@ const MaxLength = 1024
 // may have ("Filter pattern syntax", quotas).
 const MaxRegexes = 2
 
-// Error says what is wrong with a pattern. Its text is made for the caller of
-// the API, where it is the message of an InvalidParameterException.
+// Error says what is wrong with a pattern.
 type Error struct {
+	// Message is what CloudWatch Logs tells its caller, which is little for
+	// most of what can be wrong.
 	Message string
+	// Detail is what it does not tell, or "".
+	Detail string
 }
 
-// Error returns the message.
-func (e *Error) Error() string { return e.Message }
+// Error returns the message and the detail.
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return e.Message
+	}
+	return e.Message + ": " + e.Detail
+}
 
 // invalid makes the error for a pattern that is not of the language.
 func invalid(format string, args ...any) *Error {
-	return &Error{Message: "Invalid filter pattern: " + fmt.Sprintf(format, args...)}
+	return &Error{Message: "Invalid filter pattern", Detail: fmt.Sprintf(format, args...)}
 }
 
 // Pattern is a compiled pattern. It never changes and is safe for concurrent

@@ -166,6 +166,7 @@ func TestParseErrors(t *testing.T) {
 		{"%a{1000}b{1000}%", "is too large"},
 		{"[a, b] c]", "there is more behind its end: 'c]'"},
 		{"[a = , b]", "a value is missing before ', b]'"},
+		{"[ip, status_code = 4* && bytes > 1000]", "a condition of the field status_code is about bytes"},
 		{"[= 3]", "the name of a field is missing before '= 3]'"},
 		{"[a b]", "a comma or a closing bracket is missing before 'b]'"},
 		{"[a < x, b]", "only numbers can be compared"},
@@ -198,7 +199,7 @@ func TestParseErrors(t *testing.T) {
 	}
 	for _, test := range tests {
 		_, err := Parse(test.pattern)
-		if problem, ok := errors.AsType[*Error](err); !ok || !strings.Contains(problem.Message, test.want) {
+		if problem, ok := errors.AsType[*Error](err); !ok || !strings.Contains(problem.Error(), test.want) {
 			t.Errorf("Parse(%q): %v, want %s", test.pattern, err, test.want)
 		}
 	}

@@ -63,10 +63,10 @@ func storeError(err error) error {
 // parsePattern compiles a filter pattern of a request; nil is the empty one.
 func parsePattern(text *string) (*logpattern.Pattern, error) {
 	p, err := logpattern.Parse(deref(text))
-	if err != nil {
-		return nil, invalid(err.Error())
+	if problem, ok := errors.AsType[*logpattern.Error](err); ok {
+		return nil, invalid(problem.Message)
 	}
-	return p, nil
+	return p, err
 }
 
 // deref returns what p points to, or the zero value.

@@ -14,9 +14,10 @@
 // neither a slow nor a broken function holds up whoever writes logs.
 //
 // Texts and types of errors are those that AWS was seen to answer with; where
-// none is known they are this package's own. Operations that are not mounted
-// answer NotImplementedException; options that are not served are refused by
-// name, never stored and ignored.
+// none is known they are this package's own. Operations that list what
+// a node can have none of are answered, with nothing. Those that are not
+// mounted answer NotImplementedException; options that are not served are
+// refused by name, never stored and ignored.
 package logs
 
 import (
@@ -126,6 +127,8 @@ func (s *Service) Mount(m *awswire.Mux) {
 	awswire.Handle(m, s.tagResource)
 	awswire.Handle(m, s.untagResource)
 	awswire.Handle(m, s.listTagsForResource)
+
+	s.mountAbsent(m)
 }
 
 // Run enforces retention and serves subscription filters until the context

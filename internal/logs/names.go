@@ -49,9 +49,13 @@ func (s *Service) existing(identifier string) (string, error) {
 	return name, nil
 }
 
+// tokenMark is what every nextToken holds before the name, so that what a
+// client made up is hardly ever taken for one.
+const tokenMark = "after:"
+
 // pageToken makes a nextToken of the last name of a page.
 func pageToken(last string) *string {
-	return new(base64.RawURLEncoding.EncodeToString([]byte(last)))
+	return new(base64.RawURLEncoding.EncodeToString([]byte(tokenMark + last)))
 }
 
 // afterToken returns the name that a nextToken stands for; nil is none.
@@ -59,11 +63,15 @@ func afterToken(token *string) (string, error) {
 	if token == nil {
 		return "", nil
 	}
-	name, err := base64.RawURLEncoding.DecodeString(*token)
-	if err != nil || len(name) == 0 {
+	text, err := base64.RawURLEncoding.DecodeString(*token)
+	if err != nil {
 		return "", badToken()
 	}
-	return string(name), nil
+	name, ok := strings.CutPrefix(string(text), tokenMark)
+	if !ok || name == "" {
+		return "", badToken()
+	}
+	return name, nil
 }
 
 // defaultPage is how many items lists have when the request does not say.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -24,7 +25,7 @@ func retentionDays() []int32 {
 func (s *Service) putRetentionPolicy(ctx context.Context, in *cloudwatchlogs.PutRetentionPolicyInput) (*cloudwatchlogs.PutRetentionPolicyOutput, error) {
 	days := *in.RetentionInDays
 	if allowed := retentionDays(); !slices.Contains(allowed, days) {
-		return nil, invalid(fmt.Sprintf("1 validation error detected: Value '%d' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: %v", days, allowed))
+		return nil, invalid(fmt.Sprintf("1 validation error detected: Value '%d' at 'retentionInDays' failed to satisfy constraint: Member must satisfy enum value set: [%s]", days, strings.ReplaceAll(strings.Trim(fmt.Sprint(allowed), "[]"), " ", ", ")))
 	}
 	err := s.change(ctx, *in.LogGroupName, func(t *settings) error {
 		t.Retention = days

@@ -8,17 +8,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
-
-	"github.com/firn-run/firn/internal/logpattern"
 )
 
-const (
-	// maxFilters and maxRegexFilters are how many subscription filters a
-	// group may have, and with regular expressions (PutSubscriptionFilter,
-	// API Reference).
-	maxFilters      = 2
-	maxRegexFilters = 5
-)
+// maxFilters is how many subscription filters a group may have
+// (PutSubscriptionFilter, API Reference). No two of them reach the five that
+// may have regular expressions.
+const maxFilters = 2
 
 func (s *Service) putSubscriptionFilter(ctx context.Context, in *cloudwatchlogs.PutSubscriptionFilterInput) (*cloudwatchlogs.PutSubscriptionFilterOutput, error) {
 	switch {
@@ -32,8 +27,7 @@ func (s *Service) putSubscriptionFilter(ctx context.Context, in *cloudwatchlogs.
 	if err := s.checkDestination(*in.DestinationArn, in.RoleArn); err != nil {
 		return nil, err
 	}
-	pattern, err := parsePattern(in.FilterPattern)
-	if err != nil {
+	if _, err := parsePattern(in.FilterPattern); err != nil {
 		return nil, err
 	}
 	group := *in.LogGroupName
@@ -50,7 +44,7 @@ func (s *Service) putSubscriptionFilter(ctx context.Context, in *cloudwatchlogs.
 	if f.Distribution == "" {
 		f.Distribution = string(types.DistributionByLogStream)
 	}
-	return nil, s.change(ctx, group, func(t *settings) error { return t.subscribe(f, pattern) })
+	return nil, s.change(ctx, group, func(t *settings) error { return t.subscribe(f) })
 }
 
 // checkDestination checks that an ARN is that of a function of this account.
@@ -103,7 +97,7 @@ func (s *Service) checkFunction(ctx context.Context, arn, group string) error {
 }
 
 // subscribe adds a filter or replaces the one of its name.
-func (t *settings) subscribe(f filter, pattern *logpattern.Pattern) error {
+func (t *settings) subscribe(f filter) error {
 	i := slices.IndexFunc(t.Filters, func(old filter) bool { return old.Name == f.Name })
 	if i < 0 && len(t.Filters) == maxFilters {
 		return limitExceeded()
