@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 	"unicode/utf8"
 
@@ -23,8 +22,11 @@ func checkJSON(payload []byte) error {
 		return nil
 	}
 	end, why, wide := scan(payload)
-	if why == "" && wide {
-		end, why = checkUTF8(payload)
+	if wide {
+		// The end of a text that is JSON, or the part that was read of another.
+		if i, bad := checkUTF8(payload[:min(end, len(payload))]); bad != "" {
+			end, why = i, bad
+		}
 	}
 	if why == "" {
 		return nil
@@ -33,20 +35,29 @@ func checkJSON(payload []byte) error {
 	return firn.Faultf(firn.InvalidRequestContent, "Could not parse request body into json: Could not parse payload into json: %s", w.explain())
 }
 
-// What can be wrong; see explain.
+// What can be wrong, in the words of the refusal where it has no others; see
+// explain.
 const (
 	wantValue    = "expected a valid value (JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
 	wantName     = "was expecting double-quote to start field name"
 	wantColon    = "was expecting a colon to separate field name and value"
 	wantObjComma = "was expecting comma to separate Object entries"
 	wantArrComma = "was expecting comma to separate Array entries"
-	wantDigit    = "expected digit (0-9) to follow minus sign, decimal point or exponent, for valid numeric value"
+	wantDigit    = "expected digit (0-9) to follow minus sign, for valid numeric value"
+	wantFraction = "Decimal point not followed by a digit"
+	wantExponent = "Exponent indicator not followed by a digit"
+	wantSpace    = "Expected space separating root-level values"
 	wantEnd      = "expected the end of the payload"
+	badZero      = "Leading zeroes not allowed"
 	badControl   = "has to be escaped using backslash to be included in string value"
 	badEscape    = "is no character escape"
+	badHex       = "expected a hex-digit for character escape sequence"
 	badDepth     = "is nested deeper than allowed"
 	badUTF8      = "is not UTF-8"
-	cut          = "ends too early"
+	cut          = "ends between tokens"
+	cutName      = "ends in a name"
+	cutColon     = "ends after a name"
+	cutText      = "ends in a string"
 )
 
 // levels remembers, for every level of nesting, whether it is an object: bit n
@@ -103,13 +114,14 @@ func scan(b []byte) (i int, why string, wide bool) {
 			i, why = word(b, i)
 		}
 		// A value is complete. It may end others; then the next one begins.
+		end := i
 		for more := false; !more; {
 			if why != "" {
 				return i, why, wide
 			}
 			i = skip(b, i)
 			if depth == 0 {
-				return i, trailing(b, i), wide
+				return i, trailing(b, end, i), wide
 			}
 			if i == len(b) {
 				return i, cut, wide
@@ -135,11 +147,15 @@ func scan(b []byte) (i int, why string, wide bool) {
 	}
 }
 
-func trailing(b []byte, i int) string {
-	if i < len(b) {
-		return wantEnd
+// trailing looks behind the text, whose last byte is before end.
+func trailing(b []byte, end, i int) string {
+	switch {
+	case i == len(b):
+		return ""
+	case i == end && b[end-1]-'0' <= 9: // a number ends at a space
+		return wantSpace
 	}
-	return ""
+	return wantEnd
 }
 
 // skip passes over white space.
@@ -159,13 +175,16 @@ func name(b []byte, i int, wide bool) (int, string, bool) {
 		return i, wantName, wide
 	}
 	i, why, wide := text(b, i+1, wide)
+	if why == cutText {
+		why = cutName
+	}
 	if why != "" {
 		return i, why, wide
 	}
 	i = skip(b, i)
 	switch {
 	case i == len(b):
-		return i, cut, wide
+		return i, cutColon, wide
 	case b[i] != ':':
 		return i, wantColon, wide
 	}
@@ -199,41 +218,41 @@ func text(b []byte, i int, wide bool) (int, string, bool) {
 		}
 		switch {
 		case i == len(b):
-			return i, cut, wide
+			return i, cutText, wide
 		case b[i] == '"':
 			return i + 1, "", wide
 		case b[i] != '\\':
 			return i, badControl, wide
 		}
-		n := escape(b[i+1:])
-		if n == 0 {
-			return i + 1, badEscape, wide
-		}
+		n, why := escape(b[i+1:])
 		i += 1 + n
+		if why != "" {
+			return i, why, wide
+		}
 	}
 }
 
-// escape returns the length of the escape that b begins with, after the
-// backslash, or 0.
-func escape(b []byte) int {
+// escape checks the escape that b begins with, after the backslash: it returns
+// its length, or the place of what is wrong with it.
+func escape(b []byte) (int, string) {
 	if len(b) == 0 {
-		return 0
+		return 0, badEscape
 	}
 	switch b[0] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return 1
+		return 1, ""
 	case 'u':
-		if len(b) < 5 {
-			return 0
-		}
-		for _, c := range b[1:5] {
-			if !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
-				return 0
+		for n := 1; n < 5; n++ {
+			if n == len(b) {
+				return n, badHex
+			}
+			if c := b[n]; !('0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f') {
+				return n, badHex
 			}
 		}
-		return 5
+		return 5, ""
 	}
-	return 0
+	return 0, badEscape
 }
 
 // number checks a number.
@@ -242,13 +261,16 @@ func number(b []byte, i int) (int, string) {
 		i++
 	}
 	end := digits(b, i)
-	if end == i || b[i] == '0' && end > i+1 { // no digit, or one after a leading zero
-		return min(i+1, end), wantDigit
+	switch {
+	case end == i:
+		return i, wantDigit
+	case b[i] == '0' && end > i+1:
+		return i + 1, badZero
 	}
 	i = end
 	if i < len(b) && b[i] == '.' {
 		if end = digits(b, i+1); end == i+1 {
-			return end, wantDigit
+			return end, wantFraction
 		}
 		i = end
 	}
@@ -258,7 +280,7 @@ func number(b []byte, i int) (int, string) {
 			i++
 		}
 		if end = digits(b, i); end == i {
-			return end, wantDigit
+			return end, wantExponent
 		}
 		i = end
 	}
@@ -282,10 +304,11 @@ func word(b []byte, i int) (int, string) {
 	case 'f':
 		want = "false"
 	}
-	if len(b)-i < len(want) || string(b[i:i+len(want)]) != want {
+	end := i + len(want)
+	if len(b) < end || string(b[i:end]) != want || end < len(b) && inToken(rune(b[end])) {
 		return i, wantValue
 	}
-	return i + len(want), ""
+	return end, ""
 }
 
 // checkUTF8 checks the encoding of a text that is JSON otherwise.
@@ -301,70 +324,4 @@ func checkUTF8(b []byte) (i int, why string) {
 		i += n
 	}
 	return i, badUTF8
-}
-
-// wrong is a payload and what is wrong with it.
-type wrong struct {
-	b   []byte
-	i   int // of the byte that is wrong
-	why string
-}
-
-// sourceShown is how much of the payload a refusal quotes, in bytes.
-const sourceShown = 500
-
-// explain says what is wrong and where.
-func (s *wrong) explain() string {
-	what := ""
-	switch c := s.at(); {
-	case s.why == badUTF8:
-		what = fmt.Sprintf("Invalid UTF-8 start byte 0x%x", c)
-	case s.i >= len(s.b):
-		what = "Unexpected end-of-input"
-	case s.why == badControl:
-		what = fmt.Sprintf("Illegal unquoted character ((CTRL-CHAR, code %d)): %s", c, badControl)
-	case s.why == badEscape:
-		what = fmt.Sprintf("Unrecognized character escape %s", show(c))
-	case s.why == wantValue && 'a' <= c|0x20 && c|0x20 <= 'z':
-		what = fmt.Sprintf("Unrecognized token '%s': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')", s.token())
-	default:
-		what = fmt.Sprintf("Unexpected character (%s): %s", show(c), s.why)
-	}
-	line, column := 1, 1
-	for _, c := range s.b[:min(s.i+1, len(s.b))] {
-		column++
-		if c == '\n' {
-			line, column = line+1, 1
-		}
-	}
-	source, rest := s.b, ""
-	if len(source) > sourceShown {
-		source, rest = source[:sourceShown], fmt.Sprintf("[truncated %d bytes]", len(source)-sourceShown)
-	}
-	return fmt.Sprintf("%s\n at [Source: (byte[])\"%s\"%s; line: %d, column: %d]", what, string([]rune(string(source))), rest, line, column)
-}
-
-// at is the byte that is wrong; 0 at the end.
-func (s *wrong) at() byte {
-	if s.i < len(s.b) {
-		return s.b[s.i]
-	}
-	return 0
-}
-
-// show renders a byte in a message.
-func show(c byte) string {
-	if c < ' ' {
-		return fmt.Sprintf("(CTRL-CHAR, code %d)", c)
-	}
-	return fmt.Sprintf("'%s' (code %d)", string(rune(c)), c)
-}
-
-// token is the word at the wrong byte.
-func (s *wrong) token() string {
-	end := s.i
-	for end < len(s.b) && end < s.i+32 && s.b[end] > ' ' && s.b[end] < utf8.RuneSelf && s.b[end] != ',' && s.b[end] != '}' && s.b[end] != ']' {
-		end++
-	}
-	return string(s.b[s.i:end])
 }
