@@ -100,7 +100,7 @@ func TestThrottle(t *testing.T) {
 	switch {
 	case !errors.As(err, &throttled):
 		t.Errorf("the sixth: %v", err)
-	case throttled.Reason != types.ThrottleReasonConcurrentInvocationLimitExceeded || aws.ToString(throttled.RetryAfterSeconds) == "" || aws.ToString(throttled.Message) != "Rate Exceeded.":
+	case throttled.Reason != types.ThrottleReasonConcurrentInvocationLimitExceeded || throttled.RetryAfterSeconds != nil || aws.ToString(throttled.Message) != "Rate Exceeded.":
 		t.Errorf("the sixth: reason %q, retry after %q, message %q", throttled.Reason, aws.ToString(throttled.RetryAfterSeconds), aws.ToString(throttled.Message))
 	}
 	work.Wait()

@@ -18,8 +18,14 @@ const (
 	reasonCallerRate   = "CallerRateLimitExceeded"
 )
 
+// throttled is the refusal for a reason, in the words recorded of it. None has
+// named a time to wait.
 func throttled(reason string) error {
-	return &firn.Fault{Kind: firn.TooManyRequests, Message: "Rate Exceeded.", Reason: reason, Type: "User", RetryAfterSeconds: 1}
+	message := "Rate Exceeded."
+	if reason == reasonCallerRate {
+		message = "Rate exceeded"
+	}
+	return &firn.Fault{Kind: firn.TooManyRequests, Message: message, Reason: reason, Type: "User"}
 }
 
 // isThrottled tells a throttle from other errors.

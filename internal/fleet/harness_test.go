@@ -367,7 +367,8 @@ func isThrottle(err error) bool { return reasonOf(err) == "ConcurrentInvocationL
 // reasonOf is the reason of a throttle that is complete, else "".
 func reasonOf(err error) string {
 	fault, ok := errors.AsType[*firn.Fault](err)
-	if !ok || fault.Kind != firn.TooManyRequests || fault.Message != "Rate Exceeded." || fault.RetryAfterSeconds != 1 || fault.Type != "User" {
+	if !ok || fault.Kind != firn.TooManyRequests || fault.RetryAfterSeconds != 0 || fault.Type != "User" ||
+		fault.Message != map[bool]string{true: "Rate exceeded", false: "Rate Exceeded."}[fault.Reason == "CallerRateLimitExceeded"] {
 		return ""
 	}
 	return fault.Reason
