@@ -16,12 +16,13 @@ import (
 
 // Mount serves the metrics' part of the CloudWatch API on mux, which must be
 // one of awswire.CloudWatch(): PutMetricData, GetMetricData,
-// GetMetricStatistics and ListMetrics.
+// GetMetricStatistics and ListMetrics, and the lists of what there is none of.
 func (s *Store) Mount(mux *awswire.Mux) {
 	awswire.Handle(mux, s.putMetricData)
 	awswire.Handle(mux, s.getMetricData)
 	awswire.Handle(mux, s.getMetricStatistics)
 	awswire.Handle(mux, s.listMetrics)
+	mountAbsent(mux)
 }
 
 // listPage is how many metrics an answer of ListMetrics has at most.

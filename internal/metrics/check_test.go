@@ -173,3 +173,27 @@ func TestLabelsTellApart(t *testing.T) {
 		}
 	}
 }
+
+// Lists of what a node has none of are empty, and there, as recorded from AWS
+// after the last alarm was deleted.
+func TestAbsent(t *testing.T) {
+	f := newFixture(t)
+	ctx := context.Background()
+	alarms, err := f.client.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{AlarmNamePrefix: aws.String("a")})
+	if err != nil || alarms.MetricAlarms == nil || alarms.CompositeAlarms == nil || len(alarms.MetricAlarms)+len(alarms.CompositeAlarms) != 0 {
+		t.Errorf("alarms: %+v, %v", alarms, err)
+	}
+	_, ofMetric := f.client.DescribeAlarmsForMetric(ctx, &cloudwatch.DescribeAlarmsForMetricInput{Namespace: aws.String("N"), MetricName: aws.String("m")})
+	_, history := f.client.DescribeAlarmHistory(ctx, &cloudwatch.DescribeAlarmHistoryInput{})
+	_, detectors := f.client.DescribeAnomalyDetectors(ctx, &cloudwatch.DescribeAnomalyDetectorsInput{})
+	_, rules := f.client.DescribeInsightRules(ctx, &cloudwatch.DescribeInsightRulesInput{})
+	_, dashboards := f.client.ListDashboards(ctx, &cloudwatch.ListDashboardsInput{})
+	_, streams := f.client.ListMetricStreams(ctx, &cloudwatch.ListMetricStreamsInput{})
+	if err := errors.Join(ofMetric, history, detectors, rules, dashboards, streams); err != nil {
+		t.Error(err)
+	}
+	_, err = f.client.PutMetricAlarm(ctx, &cloudwatch.PutMetricAlarmInput{AlarmName: aws.String("a"), EvaluationPeriods: aws.Int32(1), ComparisonOperator: "GreaterThanThreshold"})
+	if !strings.Contains(said(err), "firn does not serve PutMetricAlarm") {
+		t.Errorf("an alarm: %v", err)
+	}
+}

@@ -419,7 +419,7 @@ func TestLayerOperations(t *testing.T) {
 // Operations that are not there say so.
 func TestUnserved(t *testing.T) {
 	rg := newRig(t, options{})
-	_, err := rg.GetLifecyclePolicy(t.Context(), &ecr.GetLifecyclePolicyInput{RepositoryName: new("app")})
+	_, err := rg.PutLifecyclePolicy(t.Context(), &ecr.PutLifecyclePolicyInput{RepositoryName: new("app"), LifecyclePolicyText: new("{}")})
 	wantCode(t, err, "NotImplementedException")
 	_, err = rg.CreateRepository(t.Context(), &ecr.CreateRepositoryInput{RepositoryName: new("app"), EncryptionConfiguration: &types.EncryptionConfiguration{EncryptionType: types.EncryptionTypeKms}})
 	wantCode(t, err, "NotImplementedException")

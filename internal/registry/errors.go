@@ -35,16 +35,36 @@ func noPolicy(k repoKey) error {
 		"Repository policy does not exist for the repository with name '%s' in the registry with id '%s'", k.name, k.account))}
 }
 
-func noImage(k repoKey, ref reference) error {
+// identity is an image as messages name it.
+func (ref reference) identity() string {
 	or := func(s string) string {
 		if s == "" {
 			return "null"
 		}
 		return s
 	}
+	return fmt.Sprintf("{imageDigest:'%s', imageTag:'%s'}", or(string(ref.digest)), or(ref.tag))
+}
+
+func noImage(k repoKey, ref reference) error {
 	return &types.ImageNotFoundException{Message: new(fmt.Sprintf(
-		"The image with imageId {imageDigest:'%s', imageTag:'%s'} does not exist within the repository with name '%s' in the registry with id '%s'",
-		or(string(ref.digest)), or(ref.tag), k.name, k.account))}
+		"The image with imageId %s does not exist within the repository with name '%s' in the registry with id '%s'",
+		ref.identity(), k.name, k.account))}
+}
+
+func noLifecyclePolicy(k repoKey) error {
+	return &types.LifecyclePolicyNotFoundException{Message: new(fmt.Sprintf(
+		"Lifecycle policy does not exist for the repository with name '%s' in the registry with id '%s'", k.name, k.account))}
+}
+
+func noRegistryPolicy(account string) error {
+	return &types.RegistryPolicyNotFoundException{Message: new(fmt.Sprintf(
+		"Registry policy does not exist in the registry with id '%s'", account))}
+}
+
+func noScan(k repoKey, ref reference) error {
+	return &types.ScanNotFoundException{Message: new(fmt.Sprintf(
+		"Image scan does not exist for the image with '%s' in the repository with name '%s' in the registry with id '%s'", ref.identity(), k.name, k.account))}
 }
 
 func imageExists(k repoKey, digest firn.Digest, tag string) error {

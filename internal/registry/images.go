@@ -299,7 +299,7 @@ func (r *Registry) putImage(ctx context.Context, in *ecr.PutImageInput) (*ecr.Pu
 	if _, err := r.permitted(ctx, k, awswire.IdentityOf(ctx), "ecr:PutImage"); err != nil {
 		return nil, err
 	}
-	p := &pushed{raw: []byte(*in.ImageManifest)}
+	p := &pushed{raw: []byte(*in.ImageManifest), typed: true}
 	if in.ImageManifestMediaType != nil {
 		p.mediaType = *in.ImageManifestMediaType
 	}
@@ -324,9 +324,12 @@ func (r *Registry) putImage(ctx context.Context, in *ecr.PutImageInput) (*ecr.Pu
 	if !p.changed {
 		return nil, imageExists(k, p.stored, p.tag)
 	}
+	if p.mediaType == "" {
+		p.mediaType = p.parsed.MediaType
+	}
 	return &ecr.PutImageOutput{Image: &types.Image{
 		RegistryId: &k.account, RepositoryName: &k.name, ImageManifest: in.ImageManifest,
-		ImageManifestMediaType: in.ImageManifestMediaType,
+		ImageManifestMediaType: &p.mediaType,
 		ImageId:                &types.ImageIdentifier{ImageDigest: new(string(oci.Prefixed(p.stored))), ImageTag: in.ImageTag},
 	}}, nil
 }

@@ -25,6 +25,7 @@ type pushed struct {
 	tag       string        // may be empty
 	digest    firn.Digest   // as the client says, "sha256:..."; may be empty
 	tags      []string      // more tags for the same
+	typed     bool          // the client or the manifest must say the media type
 	parsed    *oci.Manifest // set by putManifest
 	stored    firn.Digest   // hexadecimal; set by putManifest
 	changed   bool          // the image or one of its tags is new; set by putManifest
@@ -38,6 +39,9 @@ func (r *Registry) putManifest(ctx context.Context, k repoKey, p *pushed) error 
 	}
 	if p.mediaType != "" && parsed.MediaType != "" && p.mediaType != parsed.MediaType {
 		return invalid("The media type '%.200s' is not that of the manifest, '%.200s'", p.mediaType, parsed.MediaType)
+	}
+	if p.typed && p.mediaType == "" && parsed.MediaType == "" {
+		return invalid("image manifest mediatype not provided in manifest or parameter")
 	}
 	p.parsed = parsed
 	// Before the records: what refers to it must find it.

@@ -146,6 +146,8 @@ func (r *Registry) Mount(m *awswire.Mux) {
 	awswire.Handle(m, r.initiateLayerUpload)
 	awswire.Handle(m, r.uploadLayerPart)
 	awswire.Handle(m, r.completeLayerUpload)
+
+	r.mountAbsent(m)
 }
 
 // Load does what has to be done before the first request: nothing yet, as
