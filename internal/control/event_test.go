@@ -55,10 +55,16 @@ func TestEvent(t *testing.T) {
 	if e := a.events[0]; e.Function.Name != "f" || e.Function.Qualifier != "live" || string(e.Payload) != `{"a":1}` || e.ClientContext != `{"k":"v"}` || e.TraceHeader == "" {
 		t.Errorf("accepted %+v", e)
 	}
+	if got := resp.Header; got.Get("X-Amzn-Trace-Id") != "Root=1-5759e988-bd862e3fe1be46a994272793" || got.Get("X-Amzn-Remapped-Content-Length") != "0" {
+		t.Errorf("headers %v", got)
+	}
 
 	out, err := w.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String(functionARN("f")), InvocationType: types.InvocationTypeEvent})
 	if err != nil || out.StatusCode != 202 || len(out.Payload) != 0 || out.ExecutedVersion != nil {
 		t.Errorf("Invoke: %+v, %v", out, err)
+	}
+	if trace := a.events[1].TraceHeader; !strings.HasPrefix(trace, "Root=1-") || len(trace) != len("Root=1-5759e988-bd862e3fe1be46a994272793") {
+		t.Errorf("an event without a trace got %q", trace)
 	}
 	//lint:ignore SA1019 deprecated by AWS, served all the same
 	old, err := w.InvokeAsync(t.Context(), &lambda.InvokeAsyncInput{FunctionName: aws.String("f"), InvokeArgs: strings.NewReader(`[2]`)})

@@ -47,12 +47,16 @@ func (c *Control) accept(w http.ResponseWriter, r *awswire.Request, req *invoke.
 	if c.acceptor == nil {
 		return notServed("asynchronous invocations (X-Amz-Invocation-Type Event)", "")
 	}
+	if req.TraceHeader == "" {
+		req.TraceHeader = invoke.NewTrace(c.cfg.Now())
+	}
 	if err := c.acceptor.Accept(r.Context(), req); err != nil {
 		return err
 	}
 	header := w.Header()
 	header["Content-Length"] = []string{"0"}
 	header["X-Amzn-Remapped-Content-Length"] = []string{"0"}
+	header["X-Amzn-Trace-Id"] = []string{req.TraceHeader}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -97,6 +101,7 @@ func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
 	header["Content-Type"] = []string{"application/json"}
 	header["Content-Length"] = []string{strconv.Itoa(len(out.Payload))}
 	header["X-Amz-Executed-Version"] = []string{out.ExecutedVersion}
+	header["X-Amzn-Remapped-Content-Length"] = []string{"0"} // in every recorded answer
 	header["X-Amzn-Trace-Id"] = []string{out.TraceHeader}
 	if out.FunctionError != "" {
 		header["X-Amz-Function-Error"] = []string{out.FunctionError}

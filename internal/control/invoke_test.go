@@ -65,7 +65,7 @@ func TestInvoke(t *testing.T) {
 	t.Run("answer", func(t *testing.T) {
 		resp, body := w.post("f", nil, `{"a": 1}`)
 		h := resp.Header
-		if resp.StatusCode != http.StatusOK || body != `{"a": 1}` || h.Get("Content-Type") != "application/json" || h.Get("X-Amz-Executed-Version") != "$LATEST" {
+		if resp.StatusCode != http.StatusOK || body != `{"a": 1}` || h.Get("Content-Type") != "application/json" || h.Get("X-Amz-Executed-Version") != "$LATEST" || h.Get("X-Amzn-Remapped-Content-Length") != "0" {
 			t.Error(resp.Status, h, body)
 		}
 		for _, absent := range []string{"X-Amz-Function-Error", "X-Amz-Log-Result"} {

@@ -2,12 +2,9 @@ package gateway
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -17,10 +14,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/invoke"
 )
 
 // Event is the request in payload format 2.0 ("Invoking Lambda function URLs",
@@ -99,7 +96,7 @@ type payload struct {
 func (x *exchange) event() (payload, error) {
 	trace := x.r.Header.Get("X-Amzn-Trace-Id")
 	if trace == "" {
-		trace = newRoot(x.start)
+		trace = invoke.NewTrace(x.start)
 	}
 	source := sourceIP(x.r)
 	e := Event{
@@ -108,7 +105,7 @@ func (x *exchange) event() (payload, error) {
 		RequestContext: RequestContext{
 			AccountID: anonymous, APIID: x.url.ID, DomainName: x.target.Domain, DomainPrefix: x.url.ID,
 			HTTP: HTTPContext{
-				Method: x.r.Method, Path: x.target.RawPath, Protocol: x.r.Proto,
+				Method: x.r.Method, Path: decodedPath(x.target.RawPath), Protocol: x.r.Proto,
 				SourceIP: source, UserAgent: x.r.UserAgent(),
 			},
 			RequestID: x.id, RouteKey: placeholder, Stage: placeholder,
@@ -248,6 +245,15 @@ func parameters(query string) map[string]string {
 	return out
 }
 
+// decodedPath is a path without its escapes: so the request's context has it,
+// as recorded, while rawPath keeps them. What cannot be decoded stays.
+func decodedPath(raw string) string {
+	if decoded, err := url.PathUnescape(raw); err == nil {
+		return decoded
+	}
+	return raw
+}
+
 func unescape(s string) string {
 	if decoded, err := url.QueryUnescape(s); err == nil {
 		return decoded
@@ -284,15 +290,6 @@ func sourceIP(r *http.Request) string {
 	}
 	host, _, _ = strings.Cut(host, "%") // the zone of a link-local address is ours
 	return host
-}
-
-// newRoot begins a trace.
-func newRoot(now time.Time) string {
-	var raw [16]byte
-	binary.BigEndian.PutUint32(raw[:4], uint32(now.Unix()))
-	rand.Read(raw[4:]) // never fails: it ends the program instead
-	text := hex.EncodeToString(raw[:])
-	return "Root=1-" + text[:8] + "-" + text[8:]
 }
 
 // iamOf tells of an identity what the event has. The unique identities that

@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"strings"
 	"time"
@@ -79,15 +80,10 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	var random [20]byte
 	i.random(random[:])
 	b := make([]byte, 0, 128)
-	b = append(b, "Root="...)
 	if h.root != "" {
-		b = append(b, h.root...)
+		b = append(append(b, "Root="...), h.root...)
 	} else {
-		second := uint32(now.Unix())
-		b = append(b, "1-"...)
-		b = hex.AppendEncode(b, []byte{byte(second >> 24), byte(second >> 16), byte(second >> 8), byte(second)})
-		b = append(b, '-')
-		b = hex.AppendEncode(b, random[:12])
+		b = appendRoot(b, now, random[:12])
 	}
 	b = append(b, ";Parent="...)
 	b = hex.AppendEncode(b, random[12:])
@@ -95,6 +91,23 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	b = append(b, sampled...)
 	b = append(b, ';')
 	return string(chain.append(b)), h, entered
+}
+
+// NewTrace begins a trace: the header that a front gives to a request without
+// one. What it leaves open is decided when the function is invoked.
+func NewTrace(now time.Time) string {
+	var random [12]byte
+	rand.Read(random[:]) // never fails: it ends the program instead
+	return string(appendRoot(make([]byte, 0, len("Root=")+rootLength), now, random[:]))
+}
+
+// appendRoot renders the field Root of a trace that begins now.
+func appendRoot(b []byte, now time.Time, random []byte) []byte {
+	second := uint32(now.Unix())
+	b = append(b, "Root=1-"...)
+	b = hex.AppendEncode(b, []byte{byte(second >> 24), byte(second >> 16), byte(second >> 8), byte(second)})
+	b = append(b, '-')
+	return hex.AppendEncode(b, random)
 }
 
 // isRoot reports whether s has the form of a root identity.
