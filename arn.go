@@ -21,31 +21,28 @@ type FunctionRef struct {
 
 // functionName is the pattern of the Lambda API model for FunctionName
 // (NamespacedFunctionName), with its parts captured.
-var functionName = regexp.MustCompile(`^(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?(?:((?:eusc-)?[a-z]{2}(?:(?:-gov)|(?:-iso(?:[a-z]?)))?-[a-z]+-\d):)?(?:(\d{12}):)?(?:function:)?([a-zA-Z0-9-_]+)(?::(\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?$`)
+var functionName = regexp.MustCompile(`^(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?(?:((?:eusc-)?[a-z]{2}(?:(?:-gov)|(?:-iso(?:[a-z]?)))?-[a-z]+-\d):)?(?:(\d{12}):)?(?:function:)?([a-zA-Z0-9-_.]+)(?::(\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9-_]+))?$`)
 
-// maxFunctionName bounds the name itself (model: FunctionName is 64
-// characters when only the name is given).
-const maxFunctionName = 64
+// functionNamePattern is the same as AWS shows it.
+const functionNamePattern = `(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?`
 
 // ParseFunction reads a function name, a partial ARN or a full ARN, each with
-// an optional qualifier, in all forms that the Lambda API accepts.
+// an optional qualifier, in all forms that the Lambda API accepts. A name may
+// be longer than MaxFunctionName, and there is no such function then.
 func ParseFunction(s string) (FunctionRef, error) {
 	if plainName(s) { // nearly every request has one, and expressions are slow
 		return FunctionRef{Name: s}, nil
 	}
 	m := functionName.FindStringSubmatch(s)
 	if m == nil || strings.HasPrefix(s, "arn:") && (m[1] == "" || m[2] == "") {
-		return FunctionRef{}, Faultf(Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?", s)
-	}
-	if len(m[3]) > maxFunctionName {
-		return FunctionRef{}, Faultf(Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64", m[3])
+		return FunctionRef{}, Faultf(Validation, "1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", s, functionNamePattern)
 	}
 	return FunctionRef{Region: m[1], Account: m[2], Name: m[3], Qualifier: m[4]}, nil
 }
 
 // plainName reports whether s is a function's name and nothing else.
 func plainName(s string) bool {
-	if s == "" || len(s) > maxFunctionName {
+	if s == "" || len(s) > MaxFunctionName {
 		return false
 	}
 	for _, c := range []byte(s) {

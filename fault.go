@@ -52,11 +52,15 @@ type Fault struct {
 	Op      string // operation or step, for the log; optional
 	Message string // shown to the caller
 	Reason  string // the Reason member of TooManyRequestsException; else empty
-	Type    string // the Type member ("User" or "Service"); empty means "User" below status 500
+	Type    string // the Type member ("User" or "Service"); empty means "User" below status 500, NoType none
 	// RetryAfterSeconds is sent as the Retry-After header when it is positive.
 	RetryAfterSeconds int
 	Cause             error
 }
+
+// NoType as the Type of a Fault leaves the member out: the parts of Lambda that
+// look after concurrency and code signing write none, as recorded from AWS.
+const NoType = "-"
 
 // Faultf makes a Fault with a formatted message.
 func Faultf(kind Kind, format string, args ...any) *Fault {

@@ -49,6 +49,10 @@ const (
 
 	DefaultAccountConcurrency = 1000 // quotas
 
+	// MaxFunctionName bounds a function's name (API_CreateFunction: 64
+	// characters without the parts of an ARN).
+	MaxFunctionName = 64
+
 	MaxOpenFiles = 1024 // quotas: file descriptors
 	MaxProcesses = 1024 // quotas: processes and threads
 )

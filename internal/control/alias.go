@@ -96,7 +96,7 @@ func (a *alias) point(e *edit, version string, routing *types.AliasRoutingConfig
 	case a.Other == version:
 		return invalid("Invalid function version %s. Function version %s is already included in routing configuration.", version, version)
 	case version == firn.Latest:
-		return invalid("$LATEST is not supported for an alias pointing to more than 1 version")
+		return untyped("$LATEST is not supported for an alias pointing to more than 1 version")
 	}
 	main, other := e.versions[version], e.versions[a.Other]
 	if other == nil {
@@ -115,6 +115,9 @@ func (c *Control) createAlias(ctx context.Context, in *lambda.CreateAliasInput) 
 	ref, err := c.aliasRef(in.FunctionName, in.Name)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := c.function(ref); err != nil {
+		return nil, c.notFound(firn.FunctionRef{Name: ref.Name, Qualifier: *in.FunctionVersion})
 	}
 	a := &alias{Name: ref.Qualifier, Description: deref(in.Description), RevisionID: awswire.NewRequestID()}
 	err = c.edit(ctx, ref, func(e *edit) error {

@@ -108,7 +108,7 @@ func TestAliasesRefuse(t *testing.T) {
 	}
 	live := aws.String("live")
 	check(t, []refusal{
-		{"missing function", create("no", "a", "1", nil), notFoundCode, "Function not found: " + functionARN("no")},
+		{"missing function", create("no", "a", "1", nil), notFoundCode, "Function not found: " + functionARN("no") + ":1"},
 		{"missing version", create("f", "a", "9", nil), notFoundCode, "Function not found: " + arn + ":9"},
 		{"of an alias", create("f:live", "a", "1", nil), invalidCode, "Aliases belong to functions, not to versions or aliases: " + arn + ":live"},
 		{"exists", create("f", "live", "1", nil), conflictCode, "Alias already exists: " + arn + ":live"},

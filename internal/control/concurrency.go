@@ -154,6 +154,10 @@ func (c *Control) putFunctionConcurrency(ctx context.Context, in *lambda.PutFunc
 	if err != nil {
 		return nil, err
 	}
+	if _, err := c.function(ref); err != nil {
+		ref.Qualifier = firn.Latest // as AWS names it in this error
+		return nil, c.notFound(ref)
+	}
 	want := *in.ReservedConcurrentExecutions
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if ready := e.totalProvisioned(""); ready > int(want) {
@@ -163,7 +167,7 @@ func (c *Control) putFunctionConcurrency(ctx context.Context, in *lambda.PutFunc
 		s.Reserved = &want
 		e.putSettings(s)
 		if minimum, ok := e.claim(); !ok {
-			return invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", minimum)
+			return untyped("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", minimum)
 		}
 		return nil
 	})
@@ -227,6 +231,9 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 	if q == firn.Latest {
 		return nil, invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
 	}
+	if err := c.qualifiedFunction(ref); err != nil {
+		return nil, err
+	}
 	p := &provisioned{Requested: *in.ProvisionedConcurrentExecutions, LastModified: *c.timestamp()}
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if err := e.existing(ref); err != nil {
@@ -247,7 +254,7 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 		}
 		put(e, &e.provisioned, kindProvisioned, q, p)
 		if minimum, ok := e.claim(); !ok {
-			return invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", minimum)
+			return untyped("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", minimum)
 		}
 		return nil
 	})
@@ -260,13 +267,22 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 	return convert[lambda.PutProvisionedConcurrencyConfigOutput](c.showProvisioned(ref, p)), nil
 }
 
+// qualifiedFunction checks that there is a function. AWS asks for the version
+// or alias at once, and so names it.
+func (c *Control) qualifiedFunction(ref firn.FunctionRef) error {
+	if _, err := c.function(ref); err != nil {
+		return c.existing(&attached{}, ref)
+	}
+	return nil
+}
+
 // checkRequested compares with what the function and the account have.
 func (e *edit) checkRequested(qualifier string, n int) error {
 	if reserved := e.settings.Reserved; reserved != nil && e.totalProvisioned(qualifier)+n > int(*reserved) {
 		return invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
 	}
 	if limit := e.c.cfg.Concurrency; n > limit {
-		return invalid("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", limit)
+		return untyped("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", limit)
 	}
 	return nil
 }
@@ -297,9 +313,12 @@ func (c *Control) provisionedOf(function, qualifier *string) (firn.FunctionRef, 
 	if ref.Qualifier == "" || ref.Qualifier == firn.Latest {
 		return ref, nil, invalid("The function resource provided must be an alias or a published version.")
 	}
+	if err := c.qualifiedFunction(ref); err != nil {
+		return ref, nil, err
+	}
 	f, err := c.function(ref)
 	if err != nil {
-		return ref, nil, err
+		return ref, nil, err // deleted in this moment
 	}
 	a := f.attachments()
 	return ref, a.provisioned[ref.Qualifier], c.existing(a, ref)

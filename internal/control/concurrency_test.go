@@ -118,7 +118,7 @@ func TestReservedConcurrency(t *testing.T) {
 	check(t, []refusal{
 		{"too much", func() error { return w.reserve("g", 41) }, invalidCode, less},
 		{"more than before", func() error { return w.reserve("f", 101) }, invalidCode, less},
-		{"missing", func() error { return w.reserve("no", 1) }, notFoundCode, "Function not found: " + functionARN("no")},
+		{"missing", func() error { return w.reserve("no", 1) }, notFoundCode, "Function not found: " + functionARN("no") + ":$LATEST"},
 		{"a version", func() error { return w.reserve("f:1", 1) }, invalidCode, functionsOnly},
 		{"get missing", func() error { _, err := get("no"); return err }, notFoundCode, "Function not found: " + functionARN("no")},
 		{"delete missing", func() error { return remove("no") }, notFoundCode, "Function not found: " + functionARN("no")},
@@ -192,7 +192,8 @@ func TestProvisionedConcurrency(t *testing.T) {
 	check(t, []refusal{
 		{"$LATEST", func() error { return w.provision("f", "$LATEST", 1) }, invalidCode, unpublished},
 		{"alias of $LATEST", func() error { return w.provision("f", "edge", 1) }, invalidCode, unpublished},
-		{"missing function", func() error { return w.provision("no", "1", 1) }, notFoundCode, "Function not found: " + functionARN("no")},
+		{"missing function", func() error { return w.provision("no", "1", 1) }, notFoundCode, "Function not found: " + functionARN("no") + ":1"},
+		{"alias of a missing function", func() error { return w.provision("no", "a", 1) }, notFoundCode, "Cannot find alias arn: " + functionARN("no") + ":a"},
 		{"missing version", func() error { return w.provision("f", "9", 1) }, notFoundCode, "Function not found: " + arn + ":9"},
 		{"missing alias", func() error { return w.provision("f", "dead", 1) }, notFoundCode, "Cannot find alias arn: " + arn + ":dead"},
 		{"zero", func() error { return w.provision("f", "2", 0) }, validCode, "1 validation error detected: Value '0' at 'provisionedConcurrentExecutions' failed to satisfy constraint: Member must have value greater than or equal to 1"},

@@ -168,6 +168,7 @@ func (c *Control) Mount(mux *awswire.Mux) {
 	awswire.Handle(mux, c.getAccountSettings)
 	c.mountPublished(mux)
 	c.mountSettings(mux)
+	c.mountAbsent(mux)
 	c.mountInvoke(mux)
 }
 
@@ -256,6 +257,13 @@ func notServed(setting, hint string) error {
 
 func invalid(format string, args ...any) error {
 	return firn.Faultf(firn.InvalidParameterValue, format, args...)
+}
+
+// untyped is invalid where AWS's answer has no member Type.
+func untyped(format string, args ...any) error {
+	fault := firn.Faultf(firn.InvalidParameterValue, format, args...)
+	fault.Type = firn.NoType
+	return fault
 }
 
 // page cuts a list, sorted by key, at the caller's marker and MaxItems. A

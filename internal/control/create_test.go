@@ -176,7 +176,13 @@ func TestCreateFunctionErrors(t *testing.T) {
 		{"other account", func(in *lambda.CreateFunctionInput) {
 			in.FunctionName = aws.String("arn:aws:lambda:us-east-1:999999999999:function:f")
 		},
-			"ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:999999999999:function:f"},
+			"AccessDeniedException", noMessage},
+		{"other Region", func(in *lambda.CreateFunctionInput) {
+			in.FunctionName = aws.String("arn:aws:lambda:eu-west-1:123456789012:function:f")
+		},
+			"ResourceNotFoundException", "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"},
+		{"name of 65 characters", func(in *lambda.CreateFunctionInput) { in.FunctionName = aws.String(strings.Repeat("a", 65)) },
+			invalid, "1 validation error detected: Value '" + strings.Repeat("a", 65) + "' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"},
 		{"reserved variable", func(in *lambda.CreateFunctionInput) {
 			in.Environment = &types.Environment{Variables: map[string]string{"AWS_REGION": "x", "AWS_ACCESS_KEY_ID": "y", "OK": "z"}}
 		},

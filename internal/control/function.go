@@ -29,8 +29,11 @@ func (c *Control) reference(name, qualifier *string) (firn.FunctionRef, error) {
 }
 
 func (c *Control) local(ref firn.FunctionRef) error {
-	if ref.Account != "" && ref.Account != c.cfg.Account || ref.Region != "" && ref.Region != c.cfg.Region {
-		return c.notFound(ref)
+	switch {
+	case ref.Region != "" && ref.Region != c.cfg.Region:
+		return firn.Faultf(firn.ResourceNotFound, "Functions from '%s' are not reachable in this region ('%s')", ref.Region, c.cfg.Region)
+	case ref.Account != "" && ref.Account != c.cfg.Account:
+		return firn.Faultf(firn.AccessDenied, "") // AWS writes no message
 	}
 	return nil
 }
@@ -109,8 +112,11 @@ func (f *function) find(qualifier string, random func() float64) *record {
 
 // Resolve implements invoke.Resolver, from memory.
 func (c *Control) Resolve(ref firn.FunctionRef) (*firn.FunctionVersion, string, error) {
+	if err := c.local(ref); err != nil {
+		return nil, "", err
+	}
 	var rec *record
-	if f, ok := c.functions.Load(ref.Name); ok && c.local(ref) == nil {
+	if f, ok := c.functions.Load(ref.Name); ok {
 		rec = f.(*function).find(ref.Qualifier, c.random)
 	}
 	if rec == nil {
@@ -141,6 +147,9 @@ func (c *Control) createFunction(ctx context.Context, in *lambda.CreateFunctionI
 	}
 	if ref.Qualifier != "" {
 		return nil, invalid("Function name %s must not have a qualifier", *in.FunctionName)
+	}
+	if len(ref.Name) > firn.MaxFunctionName {
+		return nil, invalid("1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to %d", ref.Name, firn.MaxFunctionName)
 	}
 	if err := c.checkServed(in); err != nil {
 		return nil, err
@@ -269,12 +278,15 @@ func (c *Control) getFunction(ctx context.Context, in *lambda.GetFunctionInput) 
 	if n := f.attachments().settings.Reserved; n != nil {
 		concurrency = &types.Concurrency{ReservedConcurrentExecutions: n}
 	}
-	return &lambda.GetFunctionOutput{
+	out := &lambda.GetFunctionOutput{
 		Configuration: qualified(c.describe(ctx, rec), ref),
 		Code:          c.codeLocation(rec),
-		Tags:          latest.Tags,
 		Concurrency:   concurrency,
-	}, nil
+	}
+	if len(latest.Tags) > 0 {
+		out.Tags = latest.Tags
+	}
+	return out, nil
 }
 
 func (c *Control) getFunctionConfiguration(ctx context.Context, in *lambda.GetFunctionConfigurationInput) (*lambda.GetFunctionConfigurationOutput, error) {
@@ -354,7 +366,13 @@ func (c *Control) deleteFunction(ctx context.Context, in *lambda.DeleteFunctionI
 	if err != nil {
 		return nil, err
 	}
-	if ref.Qualifier != "" {
+	switch q := ref.Qualifier; {
+	case q == "":
+	case q == firn.Latest:
+		return nil, invalid("$LATEST version cannot be deleted without deleting the function.")
+	case aliasName(q):
+		return nil, invalid("Deletion of aliases is not currently supported.")
+	default:
 		return &lambda.DeleteFunctionOutput{StatusCode: 204}, c.deleteVersion(ctx, ref)
 	}
 	unlock := c.lock(ref.Name)

@@ -82,9 +82,16 @@ func (c *Control) editURL(ctx context.Context, ref firn.FunctionRef, change func
 	})
 }
 
-// noURL is the answer where there is no function URL.
-func noURL() error {
-	return firn.Faultf(firn.ResourceNotFound, "The resource you requested does not exist.")
+// corsOf is what a given Cors means: an empty one that there is none, which is
+// how it is taken away again.
+func corsOf(in *types.Cors) (*types.Cors, error) {
+	switch {
+	case in == nil || len(in.AllowOrigins) > 0:
+		return in, nil
+	case in.AllowCredentials == nil && in.MaxAge == nil && len(in.AllowHeaders)+len(in.AllowMethods)+len(in.ExposeHeaders) == 0:
+		return nil, nil
+	}
+	return nil, firn.Faultf(firn.InvalidParameterValue, "You can't leave AllowOrigins as empty when Cors is enabled.")
 }
 
 func (c *Control) createFunctionURLConfig(ctx context.Context, in *lambda.CreateFunctionUrlConfigInput) (*lambda.CreateFunctionUrlConfigOutput, error) {
@@ -92,7 +99,11 @@ func (c *Control) createFunctionURLConfig(ctx context.Context, in *lambda.Create
 	if err != nil {
 		return nil, err
 	}
-	u := &functionURL{ID: newURLID(), AuthType: in.AuthType, Mode: cmp.Or(in.InvokeMode, types.InvokeModeBuffered), Cors: in.Cors, Created: c.urlTime()}
+	cors, err := corsOf(in.Cors)
+	if err != nil {
+		return nil, err
+	}
+	u := &functionURL{ID: newURLID(), AuthType: in.AuthType, Mode: cmp.Or(in.InvokeMode, types.InvokeModeBuffered), Cors: cors, Created: c.urlTime()}
 	u.Modified = u.Created
 	err = c.editURL(ctx, ref, func(e *edit, old *functionURL) error {
 		if old != nil {
@@ -104,7 +115,9 @@ func (c *Control) createFunctionURLConfig(ctx context.Context, in *lambda.Create
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.CreateFunctionUrlConfigOutput](c.showURL(ref, u)), nil
+	out := convert[lambda.CreateFunctionUrlConfigOutput](c.showURL(ref, u))
+	out.InvokeMode = in.InvokeMode // AWS tells it here only if it was asked for
+	return out, nil
 }
 
 func (c *Control) updateFunctionURLConfig(ctx context.Context, in *lambda.UpdateFunctionUrlConfigInput) (*lambda.UpdateFunctionUrlConfigOutput, error) {
@@ -112,14 +125,20 @@ func (c *Control) updateFunctionURLConfig(ctx context.Context, in *lambda.Update
 	if err != nil {
 		return nil, err
 	}
+	cors, err := corsOf(in.Cors)
+	if err != nil {
+		return nil, err
+	}
 	var u functionURL
 	err = c.editURL(ctx, ref, func(e *edit, old *functionURL) error {
 		if old == nil {
-			return noURL()
+			return noResource()
 		}
 		u = *old
 		u.AuthType, u.Mode = cmp.Or(in.AuthType, u.AuthType), cmp.Or(in.InvokeMode, u.Mode)
-		set(&u.Cors, in.Cors)
+		if in.Cors != nil {
+			u.Cors = cors
+		}
 		u.Modified = c.urlTime()
 		put(e, &e.urls, kindURL, ref.Qualifier, &u)
 		return nil
@@ -127,7 +146,9 @@ func (c *Control) updateFunctionURLConfig(ctx context.Context, in *lambda.Update
 	if err != nil {
 		return nil, err
 	}
-	return convert[lambda.UpdateFunctionUrlConfigOutput](c.showURL(ref, &u)), nil
+	out := convert[lambda.UpdateFunctionUrlConfigOutput](c.showURL(ref, &u))
+	out.InvokeMode = in.InvokeMode // as on creation
+	return out, nil
 }
 
 func (c *Control) getFunctionURLConfig(_ context.Context, in *lambda.GetFunctionUrlConfigInput) (*lambda.GetFunctionUrlConfigOutput, error) {
@@ -137,11 +158,11 @@ func (c *Control) getFunctionURLConfig(_ context.Context, in *lambda.GetFunction
 	}
 	f, err := c.function(ref)
 	if err != nil {
-		return nil, noURL()
+		return nil, noResource()
 	}
 	u := f.attachments().urls[ref.Qualifier]
 	if u == nil {
-		return nil, noURL()
+		return nil, noResource()
 	}
 	return convert[lambda.GetFunctionUrlConfigOutput](c.showURL(ref, u)), nil
 }
@@ -176,11 +197,11 @@ func (c *Control) deleteFunctionURLConfig(ctx context.Context, in *lambda.Delete
 		return nil, err
 	}
 	if _, err := c.function(ref); err != nil {
-		return nil, noURL()
+		return nil, noResource()
 	}
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if e.urls[ref.Qualifier] == nil {
-			return noURL()
+			return noResource()
 		}
 		drop(e, &e.urls, kindURL, ref.Qualifier)
 		return nil

@@ -140,7 +140,7 @@ func TestInvokeTrace(t *testing.T) {
 	})
 	// With Active the first request of a second is sampled.
 	for name, sampled := range map[string]string{"through": "0", "active": "1"} {
-		made := regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=` + sampled + `;Lineage=[0-9a-f]{8}:0$`)
+		made := regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=` + sampled + `;Lineage=1:[0-9a-f]{8}:0$`)
 		if got := w.info(name, nil).Header["Lambda-Runtime-Trace-Id"]; !made.MatchString(got) {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -150,7 +150,7 @@ func TestInvokeTrace(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	got := w.info("active", map[string]string{"X-Amzn-Trace-Id": sent}).Header["Lambda-Runtime-Trace-Id"]
-	if !regexp.MustCompile(`^Root=1-5759e988-bd862e3fe1be46a994272793;Parent=[0-9a-f]{16};Sampled=1;Lineage=[0-9a-f]{8}:0$`).MatchString(got) || strings.HasPrefix(got, sent) {
+	if !regexp.MustCompile(`^Root=1-5759e988-bd862e3fe1be46a994272793;Parent=[0-9a-f]{16};Sampled=1;Lineage=1:[0-9a-f]{8}:0$`).MatchString(got) || strings.HasPrefix(got, sent) {
 		t.Errorf("%q", got)
 	}
 	resp, _ := w.post("through", map[string]string{"X-Amzn-Trace-Id": sent}, "")

@@ -197,7 +197,7 @@ func (c *Control) getLayerVersion(ctx context.Context, in *lambda.GetLayerVersio
 		return nil, err
 	}
 	if *in.VersionNumber < 1 {
-		return nil, invalid("Layer Version Cannot be less than 1.")
+		return nil, invalid("Layer Version Cannot be less than 1")
 	}
 	ref.number = *in.VersionNumber
 	if err := c.mayGetLayer(ctx, ref.name, ref.number); err != nil {
@@ -308,7 +308,7 @@ func (c *Control) deleteLayerVersion(ctx context.Context, in *lambda.DeleteLayer
 		return nil, err
 	}
 	if *in.VersionNumber < 1 {
-		return nil, invalid("Layer Version Cannot be less than 1.")
+		return nil, invalid("Layer Version Cannot be less than 1")
 	}
 	ref.number = *in.VersionNumber
 	unlock := c.lock("layer/" + ref.name)

@@ -102,8 +102,8 @@ func TestLayerErrors(t *testing.T) {
 			publish(func(in *lambda.PublishLayerVersionInput) { in.Content.ZipFile = bomb() })},
 		{"no layer", "ResourceNotFoundException", missing, get("no", 1)},
 		{"no version", "ResourceNotFoundException", missing, get("l", 2)},
-		{"version 0", invalid, "Layer Version Cannot be less than 1.", get("l", 0)},
-		{"delete version 0", invalid, "Layer Version Cannot be less than 1.", zero},
+		{"version 0", invalid, "Layer Version Cannot be less than 1", get("l", 0)},
+		{"delete version 0", invalid, "Layer Version Cannot be less than 1", zero},
 		{"no version by ARN", "ResourceNotFoundException", missing, gone},
 		{"another account", "AccessDeniedException", "User: arn:aws:iam::123456789012:root is not authorized to perform: lambda:GetLayerVersion on resource: arn:aws:lambda:us-east-1:999999999999:layer:l:1 because no resource-based policy allows the lambda:GetLayerVersion action", foreign},
 	} {
@@ -306,8 +306,8 @@ func TestTags(t *testing.T) {
 	if err != nil || !maps.Equal(out.Tags, map[string]string{"b": "3", "c": "4"}) {
 		t.Errorf("%v, %v", out, err)
 	}
-	if got := *w.configuration("f").RevisionId; got != revision {
-		t.Error("tagging changed the revision")
+	if got := *w.configuration("f").RevisionId; got == revision {
+		t.Error("tagging has not changed the revision")
 	}
 	tag := func(resource string, tags map[string]string) error {
 		_, err := w.TagResource(ctx, &lambda.TagResourceInput{Resource: &resource, Tags: tags})
@@ -316,6 +316,8 @@ func TestTags(t *testing.T) {
 	_, list := w.ListTags(ctx, &lambda.ListTagsInput{Resource: aws.String(functionARN("no"))})
 	_, untag := w.UntagResource(ctx, &lambda.UntagResourceInput{Resource: aws.String(functionARN("no")), TagKeys: []string{"a"}})
 	const invalid = "InvalidParameterValueException"
+	const mapping = "arn:aws:lambda:us-east-1:123456789012:event-source-mapping:4ac4e6b7-1b5a-4b2a-9b6c-0a1b2c3d4e5f"
+	const provider = "arn:aws:lambda:us-east-1:123456789012:capacity-provider:cp"
 	for _, test := range []struct {
 		name, code, message string
 		err                 error
@@ -327,7 +329,9 @@ func TestTags(t *testing.T) {
 		{"unknown", "ResourceNotFoundException", "Function not found: " + functionARN("no"), tag(functionARN("no"), tags(1))},
 		{"list of unknown", "ResourceNotFoundException", "Function not found: " + functionARN("no"), list},
 		{"untag unknown", "ResourceNotFoundException", "Function not found: " + functionARN("no"), untag},
-		{"another account", "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:999999999999:function:f", tag("arn:aws:lambda:us-east-1:999999999999:function:f", tags(1))},
+		{"an event source mapping", "ResourceNotFoundException", "Event source mapping not found: " + mapping, tag(mapping, tags(1))},
+		{"a capacity provider", "ResourceNotFoundException", "Capacity provider not found: " + provider, tag(provider, tags(1))},
+		{"another account", "AccessDeniedException", noMessage, tag("arn:aws:lambda:us-east-1:999999999999:function:f", tags(1))},
 	} {
 		t.Run(test.name, func(t *testing.T) { wantFault(t, test.err, test.code, test.message) })
 	}

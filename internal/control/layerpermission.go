@@ -50,7 +50,7 @@ func (c *Control) layerVersionRef(ctx context.Context, layer *string, number *in
 		return nil, err
 	}
 	if ref.number = *number; ref.number < 1 {
-		return nil, invalid("Layer Version Cannot be less than 1.")
+		return nil, invalid("Layer Version Cannot be less than 1")
 	}
 	lv := c.findLayerVersion(ref)
 	if lv == nil {

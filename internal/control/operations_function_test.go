@@ -10,16 +10,16 @@ import (
 
 // Names of the documented exceptions that have rows and no constant yet.
 const (
-	storageCode    = "CodeStorageExceededException"
-	policyCode     = "PolicyLengthExceededException"
-	throttleCode   = "TooManyRequestsException"
-	noProvisioned  = "ProvisionedConcurrencyConfigNotFoundException"
-	contentCode    = "InvalidRequestContentException"
-	recursionCode  = "RecursiveInvocationException"
-	runtimeCode    = "InvalidRuntimeException"
-	tooLargeCode   = "RequestTooLargeException"
-	wrongRevision  = "01234567-89ab-cdef-0123-456789abcdef"
-	foreignAccount = "arn:aws:lambda:us-east-1:222222222222:function:f"
+	storageCode   = "CodeStorageExceededException"
+	policyCode    = "PolicyLengthExceededException"
+	throttleCode  = "TooManyRequestsException"
+	noProvisioned = "ProvisionedConcurrencyConfigNotFoundException"
+	contentCode   = "InvalidRequestContentException"
+	recursionCode = "RecursiveInvocationException"
+	runtimeCode   = "InvalidRuntimeException"
+	tooLargeCode  = "RequestTooLargeException"
+	wrongRevision = "01234567-89ab-cdef-0123-456789abcdef"
+	foreignRegion = "arn:aws:lambda:eu-west-1:123456789012:function:f"
 )
 
 // str is a pointer for an input.
@@ -39,7 +39,7 @@ func functionEntries() map[string]entry {
 					return s.send(in)
 				},
 				conflictCode: send(creation("f", hello())),
-				notFoundCode: send(creation(foreignAccount, hello())),
+				notFoundCode: send(creation(foreignRegion, hello())),
 				storageCode:  onForeign(creation("new", small("much"))),
 			},
 		},
@@ -148,7 +148,7 @@ func publishedEntries() map[string]entry {
 		"UpdateAlias": {
 			success: send(&lambda.UpdateAliasInput{FunctionName: str("f"), Name: str("live"), Description: str("other")}), has: "AliasArn Name FunctionVersion RevisionId Description",
 			errors: map[string]call{
-				invalidCode:  send(&lambda.UpdateAliasInput{FunctionName: str("f"), Name: str("live"), FunctionVersion: str("$LATEST"), RoutingConfig: routing("1", 0.5)}),
+				invalidCode:  send(&lambda.UpdateAliasInput{FunctionName: str("f"), Name: str("live"), FunctionVersion: str("1"), RoutingConfig: routing("1", 0.5)}),
 				conflictCode: send(&lambda.UpdateAliasInput{FunctionName: str("hot"), Name: str("hot"), FunctionVersion: str("2")}),
 				notFoundCode: send(&lambda.UpdateAliasInput{FunctionName: str("f"), Name: str("no")}),
 				preconCode:   send(&lambda.UpdateAliasInput{FunctionName: str("f"), Name: str("live"), RevisionId: str(wrongRevision)}),
@@ -196,11 +196,8 @@ func publishedEntries() map[string]entry {
 func laterEntries() map[string]entry {
 	all := map[string]entry{}
 	for _, family := range []string{
-		// Event sources.
-		"CreateEventSourceMapping DeleteEventSourceMapping GetEventSourceMapping ListEventSourceMappings UpdateEventSourceMapping",
-		// Code signing.
-		"CreateCodeSigningConfig DeleteCodeSigningConfig GetCodeSigningConfig ListCodeSigningConfigs UpdateCodeSigningConfig",
-		"DeleteFunctionCodeSigningConfig GetFunctionCodeSigningConfig ListFunctionsByCodeSigningConfig PutFunctionCodeSigningConfig",
+		// Event sources and code signing; see absentEntries.
+		"CreateEventSourceMapping CreateCodeSigningConfig",
 		// Managed instances.
 		"CreateCapacityProvider DeleteCapacityProvider GetCapacityProvider ListCapacityProviders UpdateCapacityProvider",
 		"ListFunctionVersionsByCapacityProvider GetFunctionScalingConfig PutFunctionScalingConfig",

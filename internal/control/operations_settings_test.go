@@ -19,7 +19,7 @@ func settingEntries() map[string]entry {
 		"PutFunctionConcurrency": {
 			success: send(&lambda.PutFunctionConcurrencyInput{FunctionName: str("f"), ReservedConcurrentExecutions: aws.Int32(6)}), has: "ReservedConcurrentExecutions",
 			errors: map[string]call{
-				invalidCode:  send(&lambda.PutFunctionConcurrencyInput{FunctionName: str("f"), ReservedConcurrentExecutions: aws.Int32(199)}),
+				invalidCode:  send(&lambda.PutFunctionConcurrencyInput{FunctionName: str("f"), ReservedConcurrentExecutions: aws.Int32(0)}),
 				notFoundCode: send(&lambda.PutFunctionConcurrencyInput{FunctionName: str("no"), ReservedConcurrentExecutions: aws.Int32(1)}),
 			},
 		},
@@ -131,7 +131,7 @@ func addEventInvoke(all map[string]entry) {
 func addURLs(all map[string]entry) {
 	const has = "FunctionArn FunctionUrl AuthType InvokeMode CreationTime"
 	all["CreateFunctionUrlConfig"] = entry{
-		success: send(&lambda.CreateFunctionUrlConfigInput{FunctionName: str("f"), Qualifier: str("live"), AuthType: types.FunctionUrlAuthTypeAwsIam}), has: has,
+		success: send(&lambda.CreateFunctionUrlConfigInput{FunctionName: str("f"), Qualifier: str("live"), AuthType: types.FunctionUrlAuthTypeAwsIam, InvokeMode: types.InvokeModeBuffered}), has: has,
 		errors: map[string]call{
 			invalidCode:  send(&lambda.CreateFunctionUrlConfigInput{FunctionName: str("f:live"), Qualifier: str("other"), AuthType: types.FunctionUrlAuthTypeNone}),
 			conflictCode: send(&lambda.CreateFunctionUrlConfigInput{FunctionName: str("f"), AuthType: types.FunctionUrlAuthTypeNone}),

@@ -34,15 +34,18 @@ func (c *Control) existing(a *attached, ref firn.FunctionRef) error {
 	switch {
 	case q == "" || q == firn.Latest || a.versions[q] != nil || a.aliases[q] != nil:
 		return nil
-	case isVersion(q):
+	case !aliasName(q):
 		return c.notFound(ref)
 	}
 	return c.aliasNotFound(ref)
 }
 
-// revision is the RevisionId of what a qualifier names: policies have none of
-// their own.
+// revision is the RevisionId of a policy. Before there is one, and for one that
+// was kept without, it is that of what the qualifier names.
 func (a *attached) revision(rec *record, qualifier string) string {
+	if p := a.policies[qualifier]; p != nil && p.Revision != "" {
+		return p.Revision
+	}
 	if v := a.versions[qualifier]; v != nil {
 		return *v.Config.RevisionId
 	}
@@ -52,23 +55,11 @@ func (a *attached) revision(rec *record, qualifier string) string {
 	return *rec.Config.RevisionId
 }
 
-// revise gives a new RevisionId to what a qualifier names.
-func (e *edit) revise(qualifier string) {
-	id := awswire.NewRequestID()
-	switch v, a := e.versions[qualifier], e.aliases[qualifier]; {
-	case v != nil:
-		next := *v
-		next.Config.RevisionId = &id
-		put(e, &e.versions, kindVersion, qualifier, &next)
-	case a != nil:
-		next := *a
-		next.RevisionID = id
-		put(e, &e.aliases, kindAlias, qualifier, &next)
-	default:
-		next := *e.rec
-		next.Config.RevisionId = &id
-		e.rec = &next
-	}
+// putPolicy sets a policy, which gets a revision of its own; what has the
+// policy keeps its own.
+func (e *edit) putPolicy(qualifier string, p *grant.Policy) {
+	p.Revision = awswire.NewRequestID()
+	put(e, &e.policies, kindPolicy, qualifier, p)
 }
 
 func (c *Control) addPermission(ctx context.Context, in *lambda.AddPermissionInput) (*lambda.AddPermissionOutput, error) {
@@ -85,14 +76,13 @@ func (c *Control) addPermission(ctx context.Context, in *lambda.AddPermissionInp
 			return err
 		}
 		if in.RevisionId != nil && *in.RevisionId != e.revision(e.rec, ref.Qualifier) {
-			return revisionMismatch("GetFunction/GetAlias")
+			return revisionMismatch("GetPolicy")
 		}
 		next, err := e.policies[ref.Qualifier].With(s)
 		if err != nil {
 			return grantFault(err, s.Sid)
 		}
-		put(e, &e.policies, kindPolicy, ref.Qualifier, next)
-		e.revise(ref.Qualifier)
+		e.putPolicy(ref.Qualifier, next)
 		return nil
 	})
 	if err != nil {
@@ -146,6 +136,9 @@ func (c *Control) removePermission(ctx context.Context, in *lambda.RemovePermiss
 	if err != nil {
 		return nil, err
 	}
+	if _, err := c.function(ref); err != nil {
+		return nil, firn.Faultf(firn.ResourceNotFound, "No policy found for: %s", c.arnOf(ref))
+	}
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if err := e.existing(ref); err != nil {
 			return err
@@ -159,14 +152,13 @@ func (c *Control) removePermission(ctx context.Context, in *lambda.RemovePermiss
 			return grantFault(err, *in.StatementId)
 		}
 		if in.RevisionId != nil && *in.RevisionId != e.revision(e.rec, ref.Qualifier) {
-			return revisionMismatch("GetFunction/GetAlias")
+			return revisionMismatch("GetPolicy")
 		}
 		if next == nil {
 			drop(e, &e.policies, kindPolicy, ref.Qualifier)
 		} else {
-			put(e, &e.policies, kindPolicy, ref.Qualifier, next)
+			e.putPolicy(ref.Qualifier, next)
 		}
-		e.revise(ref.Qualifier)
 		return nil
 	})
 	return &lambda.RemovePermissionOutput{}, err
@@ -179,12 +171,12 @@ func (c *Control) getPolicy(_ context.Context, in *lambda.GetPolicyInput) (*lamb
 	}
 	f, err := c.function(ref)
 	if err != nil {
-		return nil, err
+		return nil, noResource()
 	}
 	a := f.attachments()
 	p := a.policies[ref.Qualifier]
 	if p == nil {
-		return nil, firn.Faultf(firn.ResourceNotFound, "The resource you requested does not exist.")
+		return nil, noResource()
 	}
 	return &lambda.GetPolicyOutput{Policy: ptr(p.String()), RevisionId: ptr(a.revision(f.record.Load(), ref.Qualifier))}, nil
 }

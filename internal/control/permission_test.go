@@ -68,6 +68,7 @@ func TestAddPermission(t *testing.T) {
 		}
 	}
 	w.restart()
+	var other string
 	for qualifier, sids := range map[string]int{"": 5, "live": 1, "1": 1} {
 		in := &lambda.GetPolicyInput{FunctionName: aws.String("f")}
 		revision := *w.configuration("f").RevisionId
@@ -83,10 +84,23 @@ func TestAddPermission(t *testing.T) {
 		if err != nil || doc.ID != "default" || doc.Version != "2012-10-17" || len(doc.Statements) != sids {
 			t.Errorf("%q: %s, %v", qualifier, *out.Policy, err)
 		}
-		if qualifier != "live" && *out.RevisionId != revision {
-			t.Errorf("%q: revision %s, of the function %s", qualifier, *out.RevisionId, revision)
+		if *out.RevisionId == "" || *out.RevisionId == revision || *out.RevisionId == other {
+			t.Errorf("%q: the policy has the revision %s, and %s and %s are others", qualifier, *out.RevisionId, revision, other)
 		}
+		other = *out.RevisionId
 	}
+}
+
+// wrongGrantRev is the answer to another revision than the policy's.
+const wrongGrantRev = "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id"
+
+func (w *world) policyRevision(function string) string {
+	w.t.Helper()
+	out, err := w.GetPolicy(w.t.Context(), &lambda.GetPolicyInput{FunctionName: &function})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return *out.RevisionId
 }
 
 func TestRemovePermission(t *testing.T) {
@@ -97,9 +111,12 @@ func TestRemovePermission(t *testing.T) {
 	in.RevisionId = &before
 	w.permit(in)
 	w.permit(permission("f", "b", "lambda:InvokeFunction", "s3.amazonaws.com"))
-	current := *w.configuration("f").RevisionId
+	if *w.configuration("f").RevisionId != before {
+		t.Error("a permission has changed the revision of the function")
+	}
+	current := w.policyRevision("f")
 	if current == before {
-		t.Error("the revision has not changed")
+		t.Error("the policy has no revision of its own")
 	}
 	remove := func(sid string, revision *string) error {
 		_, err := w.RemovePermission(t.Context(), &lambda.RemovePermissionInput{FunctionName: aws.String("f"), StatementId: &sid, RevisionId: revision})
@@ -109,7 +126,13 @@ func TestRemovePermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFault(t, remove("a", nil), notFoundCode, "Statement a is not found in resource policy.")
-	wantFault(t, remove("b", &current), preconCode, wrongRev)
+	wantFault(t, remove("b", &current), preconCode, wrongGrantRev)
+	if w.policyRevision("f") == current {
+		t.Error("the revision of the policy has not changed")
+	}
+	if w.publish("f"); w.policyRevision("f") == *w.configuration("f").RevisionId {
+		t.Error("the policy took the revision of a version")
+	}
 	if err := remove("b", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -139,16 +162,17 @@ func TestPermissionsRefuse(t *testing.T) {
 		{"missing alias", add(func(in *lambda.AddPermissionInput) { in.Qualifier = aws.String("live") }), notFoundCode, "Cannot find alias arn: " + arn + ":live"},
 		{"$LATEST", add(func(in *lambda.AddPermissionInput) { in.Qualifier = aws.String("$LATEST") }), invalidCode, "We currently do not support adding policies for $LATEST."},
 		{"statement exists", add(func(in *lambda.AddPermissionInput) { in.StatementId = aws.String("there") }), conflictCode, "The statement id (there) provided already exists. Please provide a new statement id, or remove the existing statement."},
-		{"revision", add(func(in *lambda.AddPermissionInput) { in.RevisionId = aws.String("x") }), preconCode, wrongRev},
+		{"revision", add(func(in *lambda.AddPermissionInput) { in.RevisionId = aws.String("x") }), preconCode, wrongGrantRev},
 		{"auth type", add(func(in *lambda.AddPermissionInput) { in.FunctionUrlAuthType = types.FunctionUrlAuthTypeNone }), invalidCode, "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action"},
 		{"remove of a missing function", func() error {
 			_, err := w.RemovePermission(t.Context(), &lambda.RemovePermissionInput{FunctionName: aws.String("no"), StatementId: aws.String("s")})
 			return err
-		}, notFoundCode, "Function not found: " + functionARN("no")},
+		}, notFoundCode, "No policy found for: " + functionARN("no")},
 		{"get of a missing function", func() error {
 			_, err := w.GetPolicy(t.Context(), &lambda.GetPolicyInput{FunctionName: aws.String("no")})
 			return err
-		}, notFoundCode, "Function not found: " + functionARN("no")},
+		}, notFoundCode, "The resource you requested does not exist."},
+		{"what no alias can be called", add(func(in *lambda.AddPermissionInput) { in.Qualifier = aws.String("a$") }), notFoundCode, "Function not found: " + arn + ":a$"},
 	}
 	for _, principal := range []string{"me", "12345", "s3.example.com", "arn:aws:iam::222222222222:user/*", "arn:aws:s3:::b", "*.amazonaws.com"} {
 		rows = append(rows, refusal{"principal " + principal, add(func(in *lambda.AddPermissionInput) { in.Principal = &principal }), invalidCode, badPrincipal})
@@ -311,7 +335,7 @@ func TestLayerPermissions(t *testing.T) {
 	const wrongLayerRev = "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the latest Revision Id"
 	check(t, []refusal{
 		{"add to a missing version", refused(func(in *lambda.AddLayerVersionPermissionInput) { in.VersionNumber = aws.Int64(7) }), notFoundCode, missing},
-		{"add to version 0", refused(func(in *lambda.AddLayerVersionPermissionInput) { in.VersionNumber = aws.Int64(0) }), invalidCode, "Layer Version Cannot be less than 1."},
+		{"add to version 0", refused(func(in *lambda.AddLayerVersionPermissionInput) { in.VersionNumber = aws.Int64(0) }), invalidCode, "Layer Version Cannot be less than 1"},
 		{"add again", refused(func(in *lambda.AddLayerVersionPermissionInput) {}), conflictCode, "The statement id (s) provided already exists. Please provide a new statement id, or remove the existing statement."},
 		{"add, revision", refused(func(in *lambda.AddLayerVersionPermissionInput) {
 			in.StatementId, in.RevisionId = aws.String("u"), first.RevisionId

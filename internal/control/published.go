@@ -48,10 +48,14 @@ func (e *edit) publish(description *string) *record {
 	if settled(e.rec) {
 		v.serving = c.version(&v)
 	} else {
+		cfg.LastUpdateStatus = ""
 		cfg.State, cfg.StateReason, cfg.StateReasonCode = types.StatePending, ptr("The function is being created."), types.StateReasonCodeCreating
 	}
 	put(e, &e.versions, kindVersion, number, &v)
 	e.writes = append(e.writes, write{kindVersionCounter, e.name, e.number})
+	latest := *e.rec
+	latest.Config.RevisionId = ptr(awswire.NewRequestID())
+	e.rec = &latest
 	return &v
 }
 
@@ -180,17 +184,13 @@ func brief(rec *record) *types.FunctionConfiguration {
 	return cfg
 }
 
-// deleteVersion deletes one published version that no alias needs.
+// deleteVersion deletes one published version that no alias needs. One that is
+// not there is deleted already.
 func (c *Control) deleteVersion(ctx context.Context, ref firn.FunctionRef) error {
 	return c.edit(ctx, ref, func(e *edit) error {
 		q := ref.Qualifier
-		switch {
-		case q == firn.Latest:
-			return invalid("$LATEST version cannot be deleted without deleting the function.")
-		case e.aliases[q] != nil:
-			return invalid("Deletion of aliases is not currently supported.")
-		case e.versions[q] == nil:
-			return c.notFound(ref)
+		if e.versions[q] == nil {
+			return nil
 		}
 		var users []string
 		for _, name := range sortedKeys(e.aliases) {
@@ -205,6 +205,11 @@ func (c *Control) deleteVersion(ctx context.Context, ref firn.FunctionRef) error
 		e.dropQualifier(q)
 		return nil
 	})
+}
+
+// aliasName reports whether a qualifier could be the name of an alias.
+func aliasName(qualifier string) bool {
+	return qualifier != "" && !isVersion(qualifier) && !strings.Contains(qualifier, "$")
 }
 
 // isVersion tells the number of a version from the name of an alias.

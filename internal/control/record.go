@@ -196,7 +196,7 @@ func (c *Control) remember(rec *record, a *attached) {
 // encode is a record as it is stored under a key.
 func (c *Control) encode(rec *record, kind, key string) ([]byte, error) {
 	rec.Variables = ""
-	if len(rec.variables) > 0 {
+	if rec.variables != nil {
 		plain, err := json.Marshal(rec.variables)
 		if err != nil {
 			return nil, err
@@ -276,7 +276,7 @@ func (rec *record) describe() *types.FunctionConfiguration {
 	if *out.Version != firn.Latest {
 		out.FunctionArn = ptr(*out.FunctionArn + ":" + *out.Version)
 	}
-	if len(rec.variables) > 0 {
+	if rec.variables != nil { // none at all, which was asked for, is shown
 		out.Environment = &types.EnvironmentResponse{Variables: rec.variables}
 	}
 	return &out

@@ -42,9 +42,8 @@ func (c *Control) putResourcePolicy(ctx context.Context, in *lambda.PutResourceP
 		if in.RevisionId != nil && *in.RevisionId != e.revision(e.rec, ref.Qualifier) {
 			return revisionMismatch("GetResourcePolicy")
 		}
-		put(e, &e.policies, kindPolicy, ref.Qualifier, next)
-		e.revise(ref.Qualifier)
-		revision = e.revision(e.rec, ref.Qualifier)
+		e.putPolicy(ref.Qualifier, next)
+		revision = next.Revision
 		return nil
 	})
 	if err != nil {
@@ -109,7 +108,6 @@ func (c *Control) deleteResourcePolicy(ctx context.Context, in *lambda.DeleteRes
 			return revisionMismatch("GetResourcePolicy")
 		}
 		drop(e, &e.policies, kindPolicy, ref.Qualifier)
-		e.revise(ref.Qualifier)
 		return nil
 	})
 	return &lambda.DeleteResourcePolicyOutput{}, err

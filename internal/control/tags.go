@@ -9,10 +9,16 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/firn-run/firn"
+	"github.com/firn-run/firn/internal/awswire"
 )
 
 // taggable finds the function whose ARN a tag operation names.
 func (c *Control) taggable(resource *string) (*record, error) {
+	for part, kind := range map[string]string{":event-source-mapping:": "Event source mapping", ":capacity-provider:": "Capacity provider"} {
+		if strings.Contains(deref(resource), part) {
+			return nil, firn.Faultf(firn.ResourceNotFound, "%s not found: %s", kind, *resource) // there are none
+		}
+	}
 	ref, err := firn.ParseFunction(deref(resource))
 	if err != nil || !strings.HasPrefix(deref(resource), "arn:") {
 		return nil, invalid("Tags are supported on functions only so far, by their ARN: %s", deref(resource))
@@ -45,8 +51,8 @@ func checkTags(tags map[string]string) error {
 	return nil
 }
 
-// retag saves a function with other tags. Neither its revision nor its
-// environments change.
+// retag saves a function with other tags. Its revision changes, and its
+// environments do not.
 func (c *Control) retag(ctx context.Context, resource *string, edit func(map[string]string)) error {
 	rec, err := c.taggable(resource)
 	if err != nil {
@@ -67,6 +73,7 @@ func (c *Control) retag(ctx context.Context, resource *string, edit func(map[str
 	}
 	next := *rec
 	next.Tags = tags
+	next.Config.RevisionId = ptr(awswire.NewRequestID())
 	return c.save(ctx, &next)
 }
 

@@ -108,7 +108,7 @@ func TestUpdateFunctionConfiguration(t *testing.T) {
 	w.active("f")
 	w.restart()
 	cleared := w.configuration("f")
-	if cleared.Layers != nil || cleared.Environment != nil || *cleared.Description != "" || *cleared.Role != role+"2" ||
+	if cleared.Layers != nil || cleared.Environment == nil || len(cleared.Environment.Variables) != 0 || *cleared.Description != "" || *cleared.Role != role+"2" ||
 		*cleared.Handler != "h2" || cleared.Runtime != types.RuntimeProvidedal2 || *cleared.MemorySize != 256 || *cleared.Timeout != 7 {
 		t.Errorf("%+v", cleared)
 	}
@@ -396,11 +396,11 @@ func TestReferences(t *testing.T) {
 	}
 	for _, test := range []struct{ name, qualifier, code, message string }{
 		{"no", "", "ResourceNotFoundException", "Function not found: " + functionARN("no")},
-		{"f", "1", "ResourceNotFoundException", "Function not found: " + arn + ":1"},
-		{"f:prod", "", "ResourceNotFoundException", "Function not found: " + arn + ":prod"},
 		{"f:1", "2", "InvalidParameterValueException", "The derived qualifier from the function name does not match the specified qualifier."},
-		{"arn:aws:lambda:us-east-1:999999999999:function:f", "", "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:999999999999:function:f"},
-		{"arn:aws:lambda:eu-west-1:123456789012:function:f", "", "ResourceNotFoundException", "Function not found: arn:aws:lambda:eu-west-1:123456789012:function:f"},
+		{"arn:aws:lambda:us-east-1:999999999999:function:f", "", "AccessDeniedException", noMessage},
+		{"arn:aws:lambda:eu-west-1:123456789012:function:f", "", "ResourceNotFoundException", "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"},
+		{strings.Repeat("a", 65), "", "ResourceNotFoundException", "Function not found: " + functionARN(strings.Repeat("a", 65))},
+		{"a.b", "", "ResourceNotFoundException", "Function not found: " + functionARN("a.b")},
 	} {
 		in := &lambda.GetFunctionInput{FunctionName: &test.name}
 		if test.qualifier != "" {
@@ -410,6 +410,23 @@ func TestReferences(t *testing.T) {
 		wantFault(t, err, test.code, test.message)
 		_, err = w.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: in.FunctionName, Qualifier: in.Qualifier})
 		wantFault(t, err, test.code, test.message)
+	}
+	// Get and Delete answer differently; and Delete looks at qualifiers first.
+	for _, test := range []struct{ name, qualifier, get, code, del string }{
+		{"f", "1", "Function not found: " + arn + ":1", "", ""},
+		{"f", "prod", "Function not found: " + arn + ":prod", invalidCode, "Deletion of aliases is not currently supported."},
+		{"no", "1", "Function not found: " + functionARN("no") + ":1", notFoundCode, "Function not found: " + functionARN("no")},
+		{"no", "prod", "Function not found: " + functionARN("no") + ":prod", invalidCode, "Deletion of aliases is not currently supported."},
+		{"no", "$latest", "Function not found: " + functionARN("no") + ":$latest", notFoundCode, "Function not found: " + functionARN("no")},
+		{"no", "$LATEST", "Function not found: " + functionARN("no") + ":$LATEST", invalidCode, "$LATEST version cannot be deleted without deleting the function."},
+	} {
+		_, err := w.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: &test.name, Qualifier: &test.qualifier})
+		wantFault(t, err, notFoundCode, test.get)
+		_, err = w.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: &test.name, Qualifier: &test.qualifier})
+		if test.code == "" && err == nil {
+			continue
+		}
+		wantFault(t, err, test.code, test.del)
 	}
 	_, err = w.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: aws.String("f"), Qualifier: aws.String("$LATEST")})
 	wantFault(t, err, "InvalidParameterValueException", "$LATEST version cannot be deleted without deleting the function.")

@@ -87,7 +87,33 @@ type Policy struct {
 	ID         string            `json:"Id,omitempty"`
 	Statements []json.RawMessage `json:"Statement"`
 
+	// Revision names this state of the policy; "" for one that was kept before
+	// policies had revisions of their own. It is no part of the document.
+	Revision string `json:"-"`
+
 	document *policy.Document
+}
+
+// kept is a Policy as it is stored.
+type kept struct {
+	*document
+	Revision string `json:"RevisionId,omitempty"`
+}
+
+// document is a Policy without its methods.
+type document Policy
+
+// MarshalJSON implements json.Marshaler: the document, and its revision.
+func (p *Policy) MarshalJSON() ([]byte, error) {
+	return []byte(compact(kept{(*document)(p), p.Revision})), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Policy) UnmarshalJSON(text []byte) error {
+	k := kept{document: (*document)(p)}
+	err := json.Unmarshal(text, &k)
+	p.Revision = k.Revision
+	return err
 }
 
 // Read makes a policy of a whole document, which may have statements that no
@@ -175,7 +201,7 @@ func (p *Policy) Open() error {
 
 // String is the document as GetPolicy answers it.
 func (p *Policy) String() string {
-	return compact(p)
+	return compact((*document)(p))
 }
 
 // compact is v as JSON on one line, without escapes that only HTML needs.
