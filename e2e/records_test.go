@@ -57,7 +57,7 @@ type normaliser struct{ ids map[string]string }
 var (
 	timeForm   = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`)
 	streamForm = regexp.MustCompile(`^\d{4}/\d\d/\d\d/\[(\$LATEST|\d+)\][0-9a-f]{32}$`)
-	traceForm  = regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01];Lineage=[0-9a-f]{8}:0$`)
+	traceForm  = regexp.MustCompile(`^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01];Lineage=1:[0-9a-f]{8}:0$`)
 	spanForm   = regexp.MustCompile(`^[0-9a-f]{16}$`)
 )
 

@@ -165,7 +165,7 @@ func extensionEvents(t *testing.T, n *node) {
 	if len(got) == 0 || len(of(all, "quiet", "event")) != 0 {
 		t.Fatalf("events: %+v", all)
 	}
-	match(t, "event", `^\{"eventType":"INVOKE","deadlineMs":\d{13},"requestId":"[0-9a-f-]{36}","invokedFunctionArn":"arn:aws:lambda:us-east-1:\d{12}:function:events","tracing":\{"type":"X-Amzn-Trace-Id","value":"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01];Lineage=[0-9a-f]{8}:0"\}\}\n?$`, got[0].Body)
+	match(t, "event", `^\{"eventType":"INVOKE","deadlineMs":\d{13},"requestId":"[0-9a-f-]{36}","invokedFunctionArn":"arn:aws:lambda:us-east-1:\d{12}:function:events","tracing":\{"type":"X-Amzn-Trace-Id","value":"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=[01];Lineage=1:[0-9a-f]{8}:0"\}\}\n?$`, got[0].Body)
 	match(t, "event's identifier", "^"+uuid.String()+"$", got[0].Header["Lambda-Extension-Event-Identifier"])
 	match(t, "extension's identifier", "^"+uuid.String()+"$", got[0].Header["Lambda-Extension-Identifier"])
 	var ev struct {

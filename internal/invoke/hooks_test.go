@@ -48,7 +48,7 @@ func TestHooks(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	want := Received{Version: v, RequestID: "r1", Time: now, Segment: true, CallerParent: "53995c3f42cd8ad8",
-		TraceHeader: "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000;Sampled=1;Lineage=acb3d4bc:0"}
+		TraceHeader: "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=0000000000000000;Sampled=1;Lineage=1:acb3d4bc:0"}
 	if diff := cmp.Diff(want, received); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

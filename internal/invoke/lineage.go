@@ -27,7 +27,7 @@ type hop struct {
 	loops int
 }
 
-// lineage is the field Lineage of a trace header, HASH:COUNT|HASH:COUNT. SDKs
+// lineage is the field Lineage of a trace header, 1:HASH:COUNT|HASH:COUNT. SDKs
 // send it along with what a function sends on, so that it comes back to a
 // function that is part of a loop.
 type lineage struct {
@@ -36,8 +36,8 @@ type lineage struct {
 }
 
 // parse reads the field. What is malformed counts as nothing: a chain without
-// a past. A counter of requests before the hash, as newer ones have it
-// (N:HASH:COUNT), is passed over.
+// a past. A number before the hash, which AWS's have had since 2024, is passed
+// over: what it counts is not known, and nearly all recorded ones are 1.
 func (l *lineage) parse(field string) {
 	l.hops = l.room[:0]
 	if len(field) > maxLineage {
@@ -81,7 +81,7 @@ func (l *lineage) enter(function string) (entered int) {
 
 // append renders the field.
 func (l *lineage) append(b []byte) []byte {
-	b = append(b, "Lineage="...)
+	b = append(b, "Lineage=1:"...)
 	for i, h := range l.hops {
 		if i > 0 {
 			b = append(b, '|')

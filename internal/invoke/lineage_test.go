@@ -34,7 +34,7 @@ func TestLineage(t *testing.T) {
 	} {
 		var l lineage
 		l.parse(test.field)
-		if entered := l.enter("f"); entered != test.entered || render(&l) != "Lineage="+test.want {
+		if entered := l.enter("f"); entered != test.entered || render(&l) != "Lineage=1:"+test.want {
 			t.Errorf("%s: entered %d times, %s; want %d, %s", test.name, entered, render(&l), test.entered, test.want)
 		}
 	}
@@ -66,10 +66,10 @@ func TestLongLoop(t *testing.T) {
 
 func TestReplaceLineage(t *testing.T) {
 	for header, want := range map[string]string{
-		"Root=1;Sampled=0":             "Root=1;Sampled=0;Lineage=e30c2799:0",
-		"Root=1; Lineage=x ;Sampled=0": "Root=1;Sampled=0;Lineage=e30c2799:0",
-		"Lineage=1;Lineage=2":          "Lineage=e30c2799:0",
-		"Self=2":                       "Self=2;Lineage=e30c2799:0",
+		"Root=1;Sampled=0":             "Root=1;Sampled=0;Lineage=1:e30c2799:0",
+		"Root=1; Lineage=x ;Sampled=0": "Root=1;Sampled=0;Lineage=1:e30c2799:0",
+		"Lineage=1;Lineage=2":          "Lineage=1:e30c2799:0",
+		"Self=2":                       "Self=2;Lineage=1:e30c2799:0",
 	} {
 		var l lineage
 		l.parse("")
@@ -140,7 +140,7 @@ func FuzzLineage(f *testing.F) {
 			t.Fatalf("entered %d times after %q", got, field)
 		}
 		text := render(&l)
-		if len(text) > len("Lineage=")+maxHops*len("a87bd80c:255|") {
+		if len(text) > len("Lineage=1:")+maxHops*len("a87bd80c:255|") {
 			t.Fatalf("%d bytes", len(text))
 		}
 		again.parse(strings.TrimPrefix(text, "Lineage="))

@@ -35,14 +35,14 @@ func TestTraceHeader(t *testing.T) {
 		{"not sampled", "Root=" + root + ";Sampled=0", true, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=0", ""},
 		{"undecided", "Root=" + root + ";Parent=53995c3f42cd8ad8", true, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=1", "53995c3f42cd8ad8"},
 		{"asking", "Root=" + root + ";Sampled=?", true, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=1", ""},
-		{"lineage and spaces", "Sampled=1; Root=" + root + "; Lineage=a87bd80c:1|68fd508a:5", true, "Root=" + root + `;Parent=[0-9a-f]{16};Sampled=1;Lineage=a87bd80c:1\|68fd508a:5\|e30c2799:0`, ""},
+		{"lineage and spaces", "Sampled=1; Root=" + root + "; Lineage=a87bd80c:1|68fd508a:5", true, "Root=" + root + `;Parent=[0-9a-f]{16};Sampled=1;Lineage=1:a87bd80c:1\|68fd508a:5\|e30c2799:0`, ""},
 		{"broken root", "Root=1-zz;Parent=53995c3f42cd8ad8;Sampled=0", true, `Root=1-6721a3b4-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=1`, ""},
 		{"broken parent", "Root=" + root + ";Parent=53995c3f42cd8adz;Sampled=0", true, "Root=" + root + ";Parent=[0-9a-f]{16};Sampled=0", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, caller, _ := seldom().trace(test.header, "f", test.active, now)
 			if !strings.Contains(test.want, "Lineage") {
-				test.want += ";Lineage=e30c2799:0"
+				test.want += ";Lineage=1:e30c2799:0"
 			}
 			if !regexp.MustCompile(`^(?:` + test.want + `)$`).MatchString(got) {
 				t.Errorf("%s, want %s", got, test.want)
