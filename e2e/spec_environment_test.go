@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func TestProcessEnvironment(t *testing.T) {
 		match(t, "process of "+party, want, of(all, party, "process")[0].Body)
 		limits := strings.Join(strings.Fields(of(all, party, "limits")[0].Body), " ")
 		for _, want := range []string{
-			"Max open files 1024 1024 files", "Max locked memory 65536 65536 bytes", "Max stack size 8388608 ",
+			"Max open files 1024 1024 files", "Max locked memory 65536 65536 bytes", "Max stack size 8388608 " + hardStack(t) + " bytes",
 			"Max core file size ", "Max processes ", "Max cpu time unlimited", "Max file size unlimited", "Max address space unlimited",
 		} {
 			if !strings.Contains(limits, want) {
@@ -50,6 +51,22 @@ func TestProcessEnvironment(t *testing.T) {
 		}
 	}
 	n.stop()
+}
+
+// hardStack is the host's hard limit of stacks, which environments keep: it is
+// none by default, as on AWS.
+func hardStack(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/limits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(b), "Max stack size")
+	if fields := strings.Fields(line); len(fields) > 1 {
+		return fields[1]
+	}
+	t.Fatalf("no limit of stacks in %s", b)
+	return ""
 }
 
 // runtimeEnv is the whole environment of a runtime, as patterns.

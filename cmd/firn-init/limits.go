@@ -14,25 +14,25 @@ import (
 // starting the host's core-file handler, which zero does not.
 func setLimits(processes uint32) error {
 	limits := []struct {
-		resource int
-		value    uint64
+		resource  int
+		soft, max uint64
 	}{
-		{unix.RLIMIT_NOFILE, 1024},
-		{unix.RLIMIT_CORE, 1},
-		{unix.RLIMIT_MEMLOCK, 64 << 10},
-		{unix.RLIMIT_STACK, 8 << 20},
-		{unix.RLIMIT_NPROC, uint64(processes)},
+		{unix.RLIMIT_NOFILE, 1024, 1024},
+		{unix.RLIMIT_CORE, 1, 1},
+		{unix.RLIMIT_MEMLOCK, 64 << 10, 64 << 10},
+		{unix.RLIMIT_STACK, 8 << 20, unix.RLIM_INFINITY}, // a program may ask for more, as recorded
+		{unix.RLIMIT_NPROC, uint64(processes), uint64(processes)},
 	}
 	for _, l := range limits {
-		if l.value == 0 {
+		if l.soft == 0 {
 			continue
 		}
 		var now syscall.Rlimit
 		if err := syscall.Getrlimit(l.resource, &now); err != nil {
 			return failed("read a resource limit", err)
 		}
-		v := min(l.value, now.Max) // never more than the host gave
-		if err := syscall.Setrlimit(l.resource, &syscall.Rlimit{Cur: v, Max: v}); err != nil {
+		// Never more than the host gave.
+		if err := syscall.Setrlimit(l.resource, &syscall.Rlimit{Cur: min(l.soft, now.Max), Max: min(l.max, now.Max)}); err != nil {
 			return failed("set a resource limit", err)
 		}
 	}
