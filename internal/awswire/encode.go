@@ -1,6 +1,7 @@
 package awswire
 
 import (
+	"bytes"
 	"encoding/base64"
 	"math"
 	"net/http"
@@ -233,7 +234,19 @@ func appendDouble(b []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(b, `"-Infinity"`...)
 	}
-	return strconv.AppendFloat(b, f, 'g', -1, 64)
+	return appendFraction(b, f, 'g')
+}
+
+// appendFraction appends a number with a fraction, .0 at least, as AWS does:
+// what does not know the model, as the AWS CLI's table of an answer, would
+// take it for an integer.
+func appendFraction(b []byte, f float64, format byte) []byte {
+	start := len(b)
+	b = strconv.AppendFloat(b, f, format, -1, 64)
+	if bytes.ContainsAny(b[start:], ".e") {
+		return b
+	}
+	return append(b, ".0"...)
 }
 
 // appendTime appends a timestamp: seconds since 1970 with milliseconds where
@@ -245,7 +258,7 @@ func appendTime(b []byte, t time.Time, form string) []byte {
 	case "http-date":
 		return appendString(b, t.UTC().Format(http.TimeFormat))
 	}
-	return strconv.AppendFloat(b, float64(t.UnixMilli())/1000, 'f', -1, 64)
+	return appendFraction(b, float64(t.UnixMilli())/1000, 'f')
 }
 
 // appendString appends a JSON string. Bytes that are not UTF-8 become U+FFFD.

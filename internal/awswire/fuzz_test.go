@@ -76,7 +76,7 @@ func TestAppendString(t *testing.T) {
 
 // TestNumbersAndTimes has the values that JSON cannot say or says oddly.
 func TestNumbersAndTimes(t *testing.T) {
-	for f, want := range map[float64]string{0: "0", 0.25: "0.25", math.Inf(1): `"Infinity"`, math.Inf(-1): `"-Infinity"`, 1e300: "1e+300"} {
+	for f, want := range map[float64]string{0: "0.0", 0.25: "0.25", 24: "24.0", -3: "-3.0", math.Inf(1): `"Infinity"`, math.Inf(-1): `"-Infinity"`, 1e300: "1e+300"} {
 		if got := string(appendDouble(nil, f)); got != want {
 			t.Errorf("%v: %s", f, got)
 		}
@@ -89,6 +89,9 @@ func TestNumbersAndTimes(t *testing.T) {
 		if got := string(appendTime(nil, at, form)); got != want {
 			t.Errorf("%s: %s", form, got)
 		}
+	}
+	if got := string(appendTime(nil, epoch(1574119482), "")); got != "1574119482.0" {
+		t.Errorf("a whole second: %s", got)
 	}
 	for form, text := range map[string]string{"": "2019-11-18T23:24:42.123Z", "date-time": "1574119482.123"} {
 		if got, err := parseTime(text, form); err != nil || !got.Equal(at) {
