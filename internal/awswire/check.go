@@ -126,6 +126,10 @@ func (v *violations) fault(kind firn.Kind) error {
 	}
 }
 
+// maxMatched bounds in bytes what a pattern is run over. AWS tells of the
+// pattern besides the length; of a name of megabytes the length will do.
+const maxMatched = 4096
+
 // checkText checks a string.
 func (v *violations) checkText(p *plan, semantic bool, s string) {
 	c := p.check
@@ -141,9 +145,8 @@ func (v *violations) checkText(p *plan, semantic bool, s string) {
 		if len(v.path) == 1 && v.instead == "" {
 			v.instead = v.tooLong[v.path[0]]
 		}
-		return // and do not run a pattern over it
 	}
-	if !c.matches(s) {
+	if len(s) <= maxMatched && !c.matches(s) {
 		v.add(quoted(p, s), c.regular())
 	}
 	if c.values != nil && !semantic && !c.values[s] {
@@ -174,6 +177,11 @@ func (c *check) satisfies(s string) bool {
 	return !(c.HasMin && n < c.Min) && !(c.HasMax && n > c.Max) && c.matches(s) && (c.values == nil || c.values[s])
 }
 
+// within reports whether a number is within the bounds.
+func (c *check) within(n float64) bool {
+	return !(c.HasMin && n < c.Min) && !(c.HasMax && n > c.Max)
+}
+
 func (c *check) matches(s string) bool {
 	if c.re != nil && !c.re.MatchString(s) {
 		return false
@@ -181,15 +189,29 @@ func (c *check) matches(s string) bool {
 	return c.not == nil || !c.not.MatchString(s)
 }
 
-// describe lists all constraints of an item or key, as AWS does when one of
+// describe lists all constraints of an item or value, as AWS does when one of
 // them is broken.
 func (c *check) describe() string {
+	return "[" + strings.Join(append(c.parts("length", plainNumber), "Member must not be null"), ", ") + "]"
+}
+
+// describeKey is the same of a key, which cannot be null.
+func (c *check) describeKey() string {
+	return "[" + strings.Join(c.parts("length", plainNumber), ", ") + "]"
+}
+
+// describeNumber is the same of a value that is a double.
+func (c *check) describeNumber() string {
+	return "[" + strings.Join(append(c.parts("value", double), "Member must not be null"), ", ") + "]"
+}
+
+func (c *check) parts(what string, show func(float64) string) []string {
 	var parts []string
 	if c.HasMax {
-		parts = append(parts, c.most("length"))
+		parts = append(parts, "Member must have "+what+" less than or equal to "+show(c.Max))
 	}
 	if c.HasMin {
-		parts = append(parts, c.least("length"))
+		parts = append(parts, "Member must have "+what+" greater than or equal to "+show(c.Min))
 	}
 	if c.Pattern != "" {
 		parts = append(parts, c.regular())
@@ -197,7 +219,16 @@ func (c *check) describe() string {
 	if c.Enum != "" {
 		parts = append(parts, c.oneOf())
 	}
-	return "[" + strings.Join(append(parts, "Member must not be null"), ", ") + "]"
+	return parts
+}
+
+// double shows a number as Java shows a double.
+func double(f float64) string {
+	s := strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
 }
 
 func (c *check) least(what string) string {

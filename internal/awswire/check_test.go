@@ -44,7 +44,16 @@ func TestConstraintMessages(t *testing.T) {
 		needed = `"FunctionName":"f",` + role + `,"Code":{}`
 		one    = "1 validation error detected: "
 	)
-	long := strings.Repeat("a", 129)
+	long, huge := strings.Repeat("a", 129), strings.Repeat("a", maxMatched)
+	const (
+		aliases = create + "/f/aliases"
+		weights = one + "Value '%s' at 'routingConfig.additionalVersionWeights' failed to satisfy constraint: %s"
+		weight  = "Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]"
+		version = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]"
+	)
+	routing := func(w string) string {
+		return `{"Name":"a","FunctionVersion":"1","RoutingConfig":{"AdditionalVersionWeights":` + w + `}}`
+	}
 	for _, tc := range []struct {
 		method, target, body string
 		message              string // empty: accepted
@@ -58,6 +67,9 @@ func TestConstraintMessages(t *testing.T) {
 		{"POST", create, `{"FunctionName":null,` + role + `,"Code":{}}`, one + "Value null at 'functionName' failed to satisfy constraint: Member must not be null"},
 		{"POST", create, `{` + needed + `,"Handler":"a b"}`, one + "Value 'a b' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\\s]+"},
 		{"POST", create, `{` + needed + `,"Handler":"` + long + `"}`, one + "Value '" + long + "' at 'handler' failed to satisfy constraint: Member must have length less than or equal to 128"},
+		{"POST", create, `{` + needed + `,"Handler":"` + long + ` "}`, "2 validation errors detected: Value '" + long + " ' at 'handler' failed to satisfy constraint: Member must have length less than or equal to 128; " +
+			"Value '" + long + " ' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\\s]+"},
+		{"POST", create, `{` + needed + `,"Handler":"` + huge + ` "}`, one + "Value '" + huge + " ' at 'handler' failed to satisfy constraint: Member must have length less than or equal to 128"},
 		{"POST", create, `{` + needed + `,"Handler":"` + strings.Repeat("é", 128) + `"}`, ""},
 		{"POST", create, `{` + needed + `,"MemorySize":127}`, one + "Value '127' at 'memorySize' failed to satisfy constraint: Member must have value greater than or equal to 128"},
 		{"POST", create, `{` + needed + `,"MemorySize":40000}`, one + "Value '40000' at 'memorySize' failed to satisfy constraint: Member must have value less than or equal to 32768"},
@@ -67,12 +79,17 @@ func TestConstraintMessages(t *testing.T) {
 		{"POST", create, `{` + needed + `,"Architectures":["x86_64","arm64"]}`, one + "Value '[x86_64, arm64]' at 'architectures' failed to satisfy constraint: Member must have length less than or equal to 1"},
 		{"POST", create, `{` + needed + `,"Architectures":[]}`, one + "Value '[]' at 'architectures' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"POST", create, `{` + needed + `,"Architectures":[null]}`, one + "Value '[null]' at 'architectures' failed to satisfy constraint: Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]"},
-		{"POST", create, `{` + needed + `,"Environment":{"Variables":{"1A":"secret"}}}`, one + "Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+, Member must not be null]"},
+		{"POST", create, `{` + needed + `,"Environment":{"Variables":{"1A":"secret"}}}`, one + "Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]"},
 		{"POST", create, `{` + needed + `,"Tags":{"k":"` + strings.Repeat("v", 257) + `"}}`, one + "Value '{k=" + strings.Repeat("v", 257) + "}' at 'tags' failed to satisfy constraint: Map value must satisfy constraint: " +
 			"[Member must have length less than or equal to 256, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: ([\\p{L}\\p{Z}\\p{N}_.:/=+\\-@]*), Member must not be null]"},
 		{"POST", create, `{` + needed + `,"FileSystemConfigs":[{"Arn":"x"}]}`, "2 validation errors detected: Value 'x' at 'fileSystemConfigs.1.member.arn' failed to satisfy constraint: Member must satisfy regular expression pattern: " +
 			"arn:aws[a-zA-Z-]*:elasticfilesystem:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:access-point/fsap-[a-f0-9]{17}$|^arn:aws[-a-z]*:s3files:[0-9a-z-:]+:file-system/fs-[0-9a-f]{17,40}/access-point/fsap-[0-9a-f]{17,40}; " +
 			"Value null at 'fileSystemConfigs.1.member.localMountPath' failed to satisfy constraint: Member must not be null"},
+		{"POST", aliases, routing(`{"2":1,"3":0}`), ""},
+		{"POST", aliases, routing(`{"2":2}`), fmt.Sprintf(weights, "{2=2.0}", weight)},
+		{"POST", aliases, routing(`{"2":-0.25}`), fmt.Sprintf(weights, "{2=-0.25}", weight)},
+		{"POST", aliases, routing(`{"$LATEST":0.5}`), fmt.Sprintf(weights, "{$LATEST=0.5}", version)},
+		{"PUT", "/2024-08-31/functions/f/recursion-config", `{"RecursiveLoop":"x"}`, one + "Value 'x' at 'recursiveLoop' failed to satisfy constraint: Member must satisfy enum value set: [Terminate, Allow]"},
 		{"GET", create + "?MaxItems=0", "", one + "Value '0' at 'maxItems' failed to satisfy constraint: Member must have value greater than or equal to 1"},
 		{"GET", create + "?FunctionVersion=SOME", "", one + "Value 'SOME' at 'functionVersion' failed to satisfy constraint: Member must satisfy enum value set: [ALL]"},
 		{"GET", create + "/f?Qualifier=" + long, "", one + "Value '" + long + "' at 'qualifier' failed to satisfy constraint: Member must have length less than or equal to 128"},

@@ -69,6 +69,10 @@ func (d *decoder) list(p *plan, items, nulls []string, count int) {
 		if c == nil {
 			c = &check{}
 		}
+		if p.shape == "CompatibleRuntimes" && len(nulls) == 0 {
+			d.add(show(), c.oneOf()) // as of a single runtime, as recorded
+			return
+		}
 		d.add(show(), "Member must satisfy constraint: "+c.describe())
 	}
 }
@@ -106,9 +110,15 @@ func (d *decoder) object(p *plan, v reflect.Value) error {
 			}
 			item.SetString(string(t.text))
 		} else {
+			elem := p.elem
+			if elem.kind == kindDouble {
+				unchecked := *elem // the map is checked as a whole; see entries
+				unchecked.check = nil
+				elem = &unchecked
+			}
 			d.push(name + ".member")
 			defer d.pop()
-			if err := d.value(p.elem, item, false); err != nil {
+			if err := d.value(elem, item, false); err != nil {
 				return err
 			}
 		}
@@ -129,11 +139,16 @@ func (d *decoder) entries(p *plan, v reflect.Value, nulls int) {
 	for it := v.MapRange(); it.Next(); {
 		key := it.Key().String()
 		badKey = badKey || p.key != nil && !p.key.satisfies(key)
-		if p.elem.kind == kindString {
+		switch p.elem.kind {
+		case kindString:
 			value := it.Value().String()
 			badValue = badValue || p.elem.check != nil && !p.elem.check.satisfies(value)
 			shown = append(shown, key+"="+value)
-		} else {
+		case kindDouble:
+			value := reflect.Indirect(it.Value()).Float()
+			badValue = badValue || p.elem.check != nil && !p.elem.check.within(value)
+			shown = append(shown, key+"="+double(value))
+		default:
 			shown = append(shown, key)
 		}
 	}
@@ -149,13 +164,17 @@ func (d *decoder) entries(p *plan, v reflect.Value, nulls int) {
 		d.add(text, c.most("length"))
 	}
 	if badKey {
-		d.add(text, "Map keys must satisfy constraint: "+p.key.describe())
+		d.add(text, "Map keys must satisfy constraint: "+p.key.describeKey())
 	}
 	if badValue {
 		c := p.elem.check
 		if c == nil {
 			c = &check{}
 		}
-		d.add(text, "Map value must satisfy constraint: "+c.describe())
+		described := c.describe()
+		if p.elem.kind == kindDouble {
+			described = c.describeNumber()
+		}
+		d.add(text, "Map value must satisfy constraint: "+described)
 	}
 }

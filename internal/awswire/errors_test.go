@@ -68,6 +68,23 @@ func TestTypedErrors(t *testing.T) {
 	}
 }
 
+// TestBareErrors: some answers of AWS lack a member that others of their kind
+// have.
+func TestBareErrors(t *testing.T) {
+	for want, fault := range map[string]*firn.Fault{
+		`{"message":"m"}`:               {Kind: firn.InvalidParameterValue, Message: "m", Type: firn.NoType},
+		`{"Type":"User","message":"m"}`: {Kind: firn.InvalidParameterValue, Message: "m"},
+		`{"Message":null}`:              {Kind: firn.AccessDenied},
+		`{"Message":"m"}`:               {Kind: firn.AccessDenied, Message: "m"},
+	} {
+		mux := openMux()
+		Handle(mux, func(context.Context, *lambda.GetFunctionInput) (*lambda.GetFunctionOutput, error) { return nil, fault })
+		if got := call(mux, "GET", "/2015-03-31/functions/f", "").Body.String(); got != want {
+			t.Errorf("%+v: %s, want %s", fault, got, want)
+		}
+	}
+}
+
 // TestInternalErrors: what is not meant for callers is logged, with the
 // request's ID, and not shown.
 func TestInternalErrors(t *testing.T) {
@@ -122,6 +139,9 @@ func TestEveryKindHasAStatus(t *testing.T) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
 		if !ok {
+			return true
+		}
+		if typ, ok := spec.Type.(*ast.Ident); !ok || typ.Name != "Kind" {
 			return true
 		}
 		for _, value := range spec.Values {

@@ -32,8 +32,22 @@ func Lambda() *Service {
 		Types:       lambda.TypeRegistry,
 		Streams:     map[string]*smithy.Schema{"InvokeWithResponseStream": lambdaschemas.InvokeWithResponseStreamResponseEvent},
 		Required:    lambdaRequired(),
-		Rules:       lambdaRules(),
+		Rules:       recordedOrder(lambdaRules()),
 	}
+}
+
+// recordedOrder sets the order in which AWS lists the values of some shapes, as
+// recorded: it is not that of the model.
+func recordedOrder(rules map[string]Rule) map[string]Rule {
+	for shape, values := range map[string]string{
+		"RecursiveLoop":       "Terminate, Allow",
+		"EventSourcePosition": "LATEST, AT_TIMESTAMP, TRIM_HORIZON",
+	} {
+		r := rules[shape]
+		r.Enum = values
+		rules[shape] = r
+	}
+	return rules
 }
 
 // tooLong is recorded from AWS: names are looked at before all else.
