@@ -9,10 +9,6 @@ import (
 	"github.com/firn-run/firn/internal/image"
 )
 
-// maxUploadRequest is the number in AWS's words for an archive that is too
-// large: a limit of the request, which has the archive in base64.
-const maxUploadRequest = 70167211
-
 // archive is an uploaded zip that was found harmless.
 type archive struct {
 	zip    []byte
@@ -21,9 +17,9 @@ type archive struct {
 }
 
 // inspect judges an upload. It takes its time and holds no lock.
-func (c *Control) inspect(ctx context.Context, operation string, zip []byte) (*archive, error) {
+func (c *Control) inspect(ctx context.Context, zip []byte) (*archive, error) {
 	if len(zip) > firn.MaxZipUploadBytes {
-		return nil, firn.Faultf(firn.RequestEntityTooLarge, "Request must be smaller than %d bytes for the %s operation", maxUploadRequest, operation)
+		return nil, firn.Faultf(firn.RequestEntityTooLarge, "Zipped size must be smaller than %d bytes", firn.MaxZipUploadBytes)
 	}
 	info, err := c.cfg.Images.Inspect(ctx, bytes.NewReader(zip), int64(len(zip)))
 	if err != nil {

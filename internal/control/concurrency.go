@@ -234,7 +234,7 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 	if err := c.qualifiedFunction(ref); err != nil {
 		return nil, err
 	}
-	p := &provisioned{Requested: *in.ProvisionedConcurrentExecutions, LastModified: *c.timestamp()}
+	p := &provisioned{Requested: *in.ProvisionedConcurrentExecutions, LastModified: c.cfg.Now().UTC().Format("2006-01-02T15:04:05+0000")}
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if err := e.existing(ref); err != nil {
 			return err

@@ -156,7 +156,7 @@ type code struct {
 // creationCode judges the code of a new function.
 func (c *Control) creationCode(ctx context.Context, name string, in *lambda.CreateFunctionInput) (code, error) {
 	if in.PackageType != types.PackageTypeImage {
-		zip, err := c.inspect(ctx, "CreateFunction", in.Code.ZipFile)
+		zip, err := c.inspect(ctx, in.Code.ZipFile)
 		return code{zip: zip}, err
 	}
 	img, err := c.resolveImage(ctx, name, *in.Code.ImageUri)
@@ -192,7 +192,7 @@ func (c *Control) updateCode(ctx context.Context, old *record, in *lambda.Update
 	case len(in.ZipFile) == 0:
 		return code{}, invalid("Please provide a source for function code.")
 	}
-	zip, err := c.inspect(ctx, "UpdateFunctionCode", in.ZipFile)
+	zip, err := c.inspect(ctx, in.ZipFile)
 	return code{zip: zip}, err
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/firn-run/firn"
 )
 
 func shaOf(b []byte) string {
@@ -149,6 +151,8 @@ func TestCreateFunctionErrors(t *testing.T) {
 		{"link out", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = linkZip("../../etc/passwd") }, invalid, badZip},
 		{"bomb", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = bomb() },
 			invalid, "Unzipped size must be smaller than 262144000 bytes"},
+		{"large zip", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = make([]byte, firn.MaxZipUploadBytes+1) },
+			"RequestEntityTooLargeException", "Zipped size must be smaller than 52428800 bytes"},
 		{"unknown runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = "cobol85" },
 			invalid, "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [python3.9, python3.10, python3.11, python3.12, python3.13, python3.14, python3.15, nodejs18.x, nodejs20.x, nodejs22.x, nodejs24.x, nodejs26.x, java8.al2, java8.al2023, java11, java11.al2023, java17, java17.al2023, java21, java25, dotnet8, dotnet10, ruby3.2, ruby3.3, ruby3.4, ruby4.0, provided.al2, provided.al2023] or be a valid ARN"},
 		{"old runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = types.RuntimeGo1x },

@@ -161,12 +161,14 @@ func (c *Control) createFunction(ctx context.Context, in *lambda.CreateFunctionI
 	if err != nil {
 		return nil, err
 	}
-	rec, err := c.create(ctx, ref.Name, in, source)
+	rec, version, err := c.create(ctx, ref.Name, in, source)
 	if err != nil {
 		return nil, err
 	}
 	c.settling.add(ref.Name)
-	return convert[lambda.CreateFunctionOutput](c.describe(ctx, rec)), nil
+	out := convert[lambda.CreateFunctionOutput](c.describe(ctx, rec))
+	out.Version = version // the ARN stays without it, as recorded from AWS
+	return out, nil
 }
 
 func (c *Control) absent(name string) error {
@@ -177,27 +179,27 @@ func (c *Control) absent(name string) error {
 }
 
 // create makes and saves the record of a new function, and of its first
-// version if the request wants one, which is then returned.
-func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunctionInput, source code) (*record, error) {
+// version if the request wants one, which is then the version that it returns.
+func (c *Control) create(ctx context.Context, name string, in *lambda.CreateFunctionInput, source code) (rec *record, version *string, err error) {
 	c.gc.RLock()
 	defer c.gc.RUnlock()
 	unlock := c.lock(name)
 	defer unlock()
 	if err := c.absent(name); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	rec, err := c.newRecord(ctx, name, in)
-	if err != nil {
-		return nil, err
+	if rec, err = c.newRecord(ctx, name, in); err != nil {
+		return nil, nil, err
 	}
 	if err := c.setCode(ctx, rec, source); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e := c.newEdit(name)
-	if e.rec = rec; in.Publish {
-		rec = e.publish(nil)
+	e.rec, version = rec, rec.Config.Version
+	if in.Publish {
+		version = e.publish(nil).Config.Version
 	}
-	return rec, e.commit(ctx)
+	return e.rec, version, e.commit(ctx)
 }
 
 // newRecord makes the record of a request, without its code.

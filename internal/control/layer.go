@@ -124,7 +124,7 @@ func (c *Control) publishLayerVersion(ctx context.Context, in *lambda.PublishLay
 	case len(content.ZipFile) == 0:
 		return nil, invalid("Please provide a source for layer content.")
 	}
-	zip, err := c.inspect(ctx, "PublishLayerVersion", content.ZipFile)
+	zip, err := c.inspect(ctx, content.ZipFile)
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ func TestPublishWithCode(t *testing.T) {
 	in := creation("f", hello())
 	in.Publish = true
 	made, err := w.CreateFunction(t.Context(), in)
-	if err != nil || *made.Version != "1" || *made.FunctionArn != functionARN("f")+":1" || made.State != types.StatePending {
+	if err != nil || *made.Version != "1" || *made.FunctionArn != functionARN("f") || made.State != types.StatePending {
 		t.Fatalf("%+v, %v", made, err)
 	}
 	waiter := lambda.NewPublishedVersionActiveWaiter(w.Client)
@@ -239,6 +239,32 @@ func TestListVersions(t *testing.T) {
 		{"missing", list("no"), notFoundCode, "Function not found: " + functionARN("no")},
 		{"of a version", list("f:1"), invalidCode, "Versions are listed of functions only: " + functionARN("f") + ":1"},
 	})
+}
+
+// TestCreateAndPublish: a function that is published as it is made answers the
+// version, and the ARN of the function, as recorded from AWS.
+func TestCreateAndPublish(t *testing.T) {
+	opt := options{}
+	g := gate(&opt)
+	w := newWorld(t, opt)
+	release := g.hold()
+	in := creation("f", hello())
+	in.Publish = true
+	out, err := w.CreateFunction(t.Context(), in)
+	if err != nil || *out.Version != "1" || *out.FunctionArn != functionARN("f") || out.State != types.StatePending || out.LastUpdateStatus != "" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	version := w.get("f", "1")
+	if *version.FunctionArn != functionARN("f")+":1" || version.State != types.StatePending || version.LastUpdateStatus != "" {
+		t.Errorf("%+v", version)
+	}
+	release()
+	w.active("f")
+	latest := *w.configuration("f").RevisionId
+	w.describe("f", "other")
+	if w.publish("f"); latest == *w.configuration("f").RevisionId {
+		t.Error("publishing has not changed the revision of $LATEST")
+	}
 }
 
 func TestDeleteVersion(t *testing.T) {
