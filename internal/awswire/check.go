@@ -1,6 +1,7 @@
 package awswire
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -75,13 +76,10 @@ const maxViolations = 50
 
 // violations collects what is wrong with an input. AWS reports all at once.
 type violations struct {
-	list  []string // the first maxViolations
-	count int
-	path  []string // from the root to the value that is looked at
-	// tooLong are the messages for members of the root that are too long, and
-	// instead the one that is told in place of the list.
-	tooLong map[string]string
-	instead string
+	list    []string // the first maxViolations
+	count   int
+	path    []string // from the root to the value that is looked at
+	instead string   // what is told in place of the list, or ""
 }
 
 func (v *violations) push(segment string) { v.path = append(v.path, segment) }
@@ -142,9 +140,7 @@ func (v *violations) checkText(p *plan, semantic bool, s string) {
 	}
 	if c.HasMax && n > c.Max {
 		v.add(quoted(p, s), c.most("length"))
-		if len(v.path) == 1 && v.instead == "" {
-			v.instead = v.tooLong[v.path[0]]
-		}
+		v.instead = cmp.Or(v.instead, c.TooLong)
 	}
 	if len(s) <= maxMatched && !c.matches(s) {
 		v.add(quoted(p, s), c.regular())
@@ -223,13 +219,7 @@ func (c *check) parts(what string, show func(float64) string) []string {
 }
 
 // double shows a number as Java shows a double.
-func double(f float64) string {
-	s := strconv.FormatFloat(f, 'f', -1, 64)
-	if !strings.Contains(s, ".") {
-		s += ".0"
-	}
-	return s
-}
+func double(f float64) string { return string(appendFraction(nil, f, 'f')) }
 
 func (c *check) least(what string) string {
 	return "Member must have " + what + " greater than or equal to " + plainNumber(c.Min)

@@ -29,7 +29,6 @@ type decoder struct {
 // The error is a *firn.Fault for the caller.
 func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
 	d := &decoder{}
-	d.tooLong = c.service.TooLong
 	if err := d.bound(p, v, r); err != nil {
 		return err
 	}

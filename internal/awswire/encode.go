@@ -237,16 +237,13 @@ func appendDouble(b []byte, f float64) []byte {
 	return appendFraction(b, f, 'g')
 }
 
-// appendFraction appends a number with a fraction, .0 at least, as AWS does:
-// what does not know the model, as the AWS CLI's table of an answer, would
-// take it for an integer.
+// appendFraction appends a number with a fraction, .0 at least, as AWS does.
 func appendFraction(b []byte, f float64, format byte) []byte {
 	start := len(b)
-	b = strconv.AppendFloat(b, f, format, -1, 64)
-	if bytes.ContainsAny(b[start:], ".e") {
-		return b
+	if b = strconv.AppendFloat(b, f, format, -1, 64); !bytes.ContainsAny(b[start:], ".e") {
+		b = append(b, ".0"...)
 	}
-	return append(b, ".0"...)
+	return b
 }
 
 // appendTime appends a timestamp: seconds since 1970 with milliseconds where

@@ -50,6 +50,9 @@ type Rule struct {
 	Deny string
 	// Enum has the values, parted by ", ".
 	Enum string
+	// TooLong is what answers when a text is longer than Max, in place of all
+	// violations of the input. Empty for the usual words.
+	TooLong string
 }
 
 // Service is one AWS service as its clients know it. It is immutable.
@@ -100,9 +103,6 @@ type Service struct {
 	// Unchecked are the operations whose inputs are checked by who serves
 	// them, in words of their own, and not by Required and Rules.
 	Unchecked []string
-	// TooLong is what answers when a member of an input, by its name, is longer
-	// than its rule allows, in place of all violations.
-	TooLong map[string]string
 }
 
 // Speaks reports whether the service knows a protocol.

@@ -50,8 +50,16 @@ func recordedOrder(rules map[string]Rule) map[string]Rule {
 	return rules
 }
 
-// tooLong is recorded from AWS: names are looked at before all else.
-const tooLong = "Invalid LogGroup or LogStream, both must have length less than or equal to 512."
+// longNames sets what CloudWatch Logs answers to names that are too long, as
+// recorded: it looks at them before all else.
+func longNames(rules map[string]Rule) map[string]Rule {
+	for _, shape := range []string{"LogGroupName", "LogStreamName"} {
+		r := rules[shape]
+		r.TooLong = "Invalid LogGroup or LogStream, both must have length less than or equal to 512."
+		rules[shape] = r
+	}
+	return rules
+}
 
 // CloudWatchLogs is the CloudWatch Logs API.
 func CloudWatchLogs() *Service {
@@ -72,8 +80,7 @@ func CloudWatchLogs() *Service {
 			"GetLogObject":  logsschemas.GetLogObjectResponseStream,
 		},
 		Required: logsRequired(),
-		Rules:    logsRules(),
-		TooLong:  map[string]string{"logGroupName": tooLong, "logStreamName": tooLong},
+		Rules:    longNames(logsRules()),
 		Unions: []reflect.Type{
 			reflect.TypeFor[logstypes.IntegrationDetailsMemberOpenSearchIntegrationDetails](),
 			reflect.TypeFor[logstypes.ResourceConfigMemberOpenSearchResourceConfig](),
