@@ -192,8 +192,11 @@ func (s *Store) Exposition() exposition.Snapshot {
 	for _, v := range s.shards.Range {
 		f := v.(*function)
 		f.mu.Lock()
-		for _, t := range f.targets {
+		for key, t := range f.targets {
 			total := t.total
+			if key.version == "" && !f.limit && total.Invocations+total.Throttles == 0 {
+				continue // something else was observed of it: nothing that is counted here
+			}
 			total.Duration.Buckets = append([]uint64(nil), total.Duration.Buckets...)
 			total.PostRuntime.Buckets = append([]uint64(nil), total.PostRuntime.Buckets...)
 			if f.limit {

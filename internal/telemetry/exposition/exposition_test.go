@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -170,5 +172,65 @@ func TestBadSource(t *testing.T) {
 		if got := find(t, families, "firn_lambda_invocations_total", labels).GetCounter().GetValue(); got != want {
 			t.Errorf("%s has %v, want %v", labels, got, want)
 		}
+	}
+}
+
+// What promtool checks of names, units and help texts.
+func TestLint(t *testing.T) {
+	server := httptest.NewServer(New(everything()).Handler())
+	defer server.Close()
+	res, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	problems, err := promlint.New(res.Body).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "firn_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// In OpenMetrics the families of counters lack _total, and none may come
+// twice: strict parsers refuse the scrape.
+func TestOpenMetrics(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/openmetrics-text;version=1.0.0")
+	New(everything()).Handler().ServeHTTP(w, r)
+	if kind := w.Header().Get("Content-Type"); !strings.HasPrefix(kind, "application/openmetrics-text; version=1.0.0") {
+		t.Error(kind)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(w.Body.String()) {
+		if fields := strings.Fields(line); len(fields) == 4 && fields[1] == "TYPE" {
+			if seen[fields[2]] {
+				t.Errorf("the family %s comes twice", fields[2])
+			}
+			seen[fields[2]] = true
+		}
+	}
+	for _, name := range []string{"firn_lambda_invocations", "firn_lambda_duration_seconds", "go_memstats_alloc_bytes", "go_gc_heap_allocs_bytes"} {
+		if !seen[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	if !strings.HasSuffix(w.Body.String(), "# EOF\n") {
+		t.Error("no end")
+	}
+}
+
+// everything is a Config with all there is to show.
+func everything() Config {
+	return Config{
+		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Invocations:  snapshot,
+		Environments: func() map[string]int { return map[string]int{"idle": 3, "busy": 1} },
+		LinesDropped: func() map[string]uint64 { return map[string]uint64{"queue_full": 7} },
+		Version:      "1.2.3", Revision: "abc",
 	}
 }
