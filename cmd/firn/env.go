@@ -40,7 +40,7 @@ func newEnv() *cobra.Command {
 // the services that it has.
 func exports(endpoint, region string, creds keyring.Credentials) string {
 	var out strings.Builder
-	for _, service := range []string{"LAMBDA", "CLOUDWATCH_LOGS", "CLOUDWATCH", "ECR"} {
+	for _, service := range []string{"LAMBDA", "CLOUDWATCH_LOGS", "CLOUDWATCH", "ECR", "STS"} {
 		fmt.Fprintf(&out, "export AWS_ENDPOINT_URL_%s=%s\n", service, endpoint)
 	}
 	fmt.Fprintf(&out, "export AWS_REGION=%s AWS_DEFAULT_REGION=%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\n",

@@ -13,6 +13,10 @@ client = boto3.client("lambda")
 archive = open(sys.argv[1], "rb").read()
 ROLE = "arn:aws:iam::123456789012:role/tour"
 
+# The first question of most tools is who they are.
+caller = boto3.client("sts").get_caller_identity()
+assert caller["Account"] == "123456789012" and caller["Arn"] == "arn:aws:iam::123456789012:root", caller
+
 created = client.create_function(
     FunctionName="boto", Runtime="provided.al2023", Handler="x", Role=ROLE, Code={"ZipFile": archive},
     Environment={"Variables": {"COLOUR": "blue"}}, Tags={"team": "snow"})

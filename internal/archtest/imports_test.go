@@ -38,6 +38,7 @@ func layers() map[string]int {
 		"internal/control":  3,
 		"internal/logs":     3,
 		"internal/registry": 3,
+		"internal/identity": 3,
 		"internal/gateway":  3,
 		"internal/metrics":  3,
 		"internal/trace":    3,

@@ -84,6 +84,9 @@ func CloudWatch() *Service { return model.CloudWatch() }
 // ECR is the Elastic Container Registry API: AWS-JSON 1.1, signed for "ecr".
 func ECR() *Service { return model.ECR() }
 
+// STS is the Security Token Service: the query protocol, signed for "sts".
+func STS() *Service { return model.STS() }
+
 // New makes a Mux that knows all operations of the Lambda API and serves none
 // of them yet: each answers NotImplementedException until it is mounted.
 func New(cfg Config) *Mux { return NewService(cfg, Lambda()) }

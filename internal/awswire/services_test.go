@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // operationsOf lists the operations of an SDK client with the types of their
@@ -39,6 +40,7 @@ func TestEveryOperationIsListed(t *testing.T) {
 		{CloudWatchLogs(), &cloudwatchlogs.Client{}},
 		{CloudWatch(), &cloudwatch.Client{}},
 		{ECR(), &ecr.Client{}},
+		{STS(), &sts.Client{}},
 	} {
 		mux := NewService(Config{}, c.service)
 		var got, want []string
@@ -52,6 +54,9 @@ func TestEveryOperationIsListed(t *testing.T) {
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %d operations, the client has %d:\n%v\n%v", c.service.Name, len(got), len(want), got, want)
+		}
+		if c.service.SigningName == "sts" {
+			continue // the SDK's structures have no schemas
 		}
 		for name, types := range operationsOf(c.client) {
 			mux.mountReflected(name, types, func(context.Context, any, any) error { return nil })

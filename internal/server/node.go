@@ -20,6 +20,7 @@ import (
 	"github.com/firn-run/firn/internal/environment"
 	"github.com/firn-run/firn/internal/fleet"
 	"github.com/firn-run/firn/internal/gateway"
+	"github.com/firn-run/firn/internal/identity"
 	"github.com/firn-run/firn/internal/image"
 	"github.com/firn-run/firn/internal/invoke"
 	"github.com/firn-run/firn/internal/keyring"
@@ -158,7 +159,9 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 	n.logs.Mount(lines)
 	measures := awswire.NewService(s.wire("monitoring", keys), awswire.CloudWatch())
 	seen.metrics.Mount(measures)
-	api := awswire.FrontDoor(lambda, lines, measures, s.serveRegistry(n.registry, keys))
+	callers := awswire.NewService(s.wire("sts", keys), awswire.STS())
+	identity.Mount(callers)
+	api := awswire.FrontDoor(lambda, lines, measures, s.serveRegistry(n.registry, keys), callers)
 	images := n.registry.Handler()
 	serveTraces := seen.traces.Handler()
 	traces := awswire.Authenticated(s.wire("lambda", keys), func(w http.ResponseWriter, r *awswire.Request) error {
