@@ -31,6 +31,16 @@ const (
 	first   = `Init Duration: \d+\.\d\d ms\t`
 )
 
+// afterInits is the beginning of a log whose invocation has waited for inits
+// that left these reports.
+func afterInits(reports ...string) string {
+	text := "^"
+	for _, r := range reports {
+		text += `INIT_REPORT Init Duration: \d+\.\d\d ms\t` + r + `\n`
+	}
+	return text + started[1:]
+}
+
 func TestLifecycle(t *testing.T) {
 	needLinux(t)
 	t.Parallel()
@@ -129,14 +139,15 @@ func initFails(t *testing.T, n *node) {
 		if got := uuid.ReplaceAllString(a.payload, "<id>"); got != test.payload || a.failure != "Unhandled" {
 			t.Errorf("%s: the invoker gets %s %s", test.name, a.failure, a.payload)
 		}
-		match(t, test.name+": log", started+ended+`Status: error\tError Type: `+regexp.QuoteMeta(test.kind)+`\n$`, a.log)
+		status := `Status: error\tError Type: ` + regexp.QuoteMeta(test.kind)
+		match(t, test.name+": log", afterInits(`Phase: init\t`+status, `Phase: invoke\t`+status)+ended+status+`\n$`, a.log)
 		n.initReports(test.name, "init error "+test.kind, "invoke error "+test.kind)
 	}
 	// The second init may succeed: its time is in Duration, there is no Init
 	// Duration, and /tmp is as the first one left it.
 	n.probe("i-once", probed{plan: plan{"bootstrap": {Once: true, Init: []step{{Name: "first", Show: "process"}, {Exit: &one}}}}})
 	a := n.send("i-once", event{})
-	match(t, "log", started+ended+`\n$`, a.log)
+	match(t, "log", afterInits(`Phase: init\tStatus: error\tError Type: Runtime.ExitError`)+ended+`\n$`, a.log)
 	if all := n.take("i-once"); len(of(all, "bootstrap", "first")) != 1 {
 		t.Errorf("results: %+v", all)
 	}
@@ -163,13 +174,13 @@ func initTimesOut(t *testing.T, n *node) {
 	if took := time.Since(begun); took < 9*time.Second || took > 16*time.Second || a.failure != "" {
 		t.Errorf("after %v the invoker gets %s %s", took, a.failure, a.payload)
 	}
-	match(t, "log", started+ended+`\n$`, a.log)
+	match(t, "log", afterInits(`Phase: init\tStatus: timeout`)+ended+`\n$`, a.log)
 	n.initReports("slow", "init timeout", "invoke success")
 	// Both time out: the function's timeout bounds the second one.
 	n.probe("slower", probed{timeout: 1, plan: plan{"bootstrap": {Init: []step{{Spin: true}}}}})
 	a = n.send("slower", event{})
 	match(t, "answer", `^\{"errorType":"Sandbox\.Timedout","errorMessage":"RequestId: `+anyID+` Error: Task timed out after 1\.00 seconds"\}$`, a.payload)
-	match(t, "log", started+`END RequestId: `+anyID+`\nREPORT RequestId: `+anyID+`\tDuration: 1000\.00 ms\tBilled Duration: 1000 ms\t.*\tStatus: timeout\n$`, a.log)
+	match(t, "log", afterInits(`Phase: init\tStatus: timeout`, `Phase: invoke\tStatus: timeout`)+`END RequestId: `+anyID+`\nREPORT RequestId: `+anyID+`\tDuration: 1000\.00 ms\tBilled Duration: 1000 ms\t.*\tStatus: timeout\n$`, a.log)
 }
 
 // invokeFails: the ends of a runtime in an invocation, and the next one works.

@@ -73,14 +73,16 @@ func TestRecordsAndLinesComeInOrder(t *testing.T) {
 }
 
 // An answer with a tail has START, the lines and END and REPORT in it, in one
-// order, even though the lines come by a pipe and the answer by a socket.
+// order, even though the lines come by a pipe and the answer by a socket. The
+// first one begins with the log of the init.
 func TestLogTail(t *testing.T) {
 	w := start(t, fixture{})
 	want := regexp.MustCompile(`^START RequestId: ID Version: \$LATEST\nhello\nEND RequestId: ID\nREPORT RequestId: ID\tDuration: .*\tMemory Size: 256 MB\tMax Memory Used: [1-9][0-9]* MB\t.*\n$`)
-	for range 20 {
+	for n := range 20 {
 		out := w.invoke(command{Print: "hello\n"}, tail)
-		if got := plain(out.LogTail); !want.MatchString(got) {
-			t.Fatalf("tail:\n%s", got)
+		got, init := strings.CutPrefix(plain(out.LogTail), "init\n")
+		if !want.MatchString(got) || init != (n == 0) {
+			t.Fatalf("tail:\n%s", out.LogTail)
 		}
 		w.waitReady()
 	}
@@ -114,7 +116,7 @@ func TestLogTailInJSON(t *testing.T) {
 			t.Errorf("%s in %s", unwanted, got)
 		}
 	}
-	for line := range strings.Lines(got) {
+	for line := range strings.Lines(strings.TrimPrefix(got, "init\n")) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("no JSON: %s", line)
 		}
@@ -355,7 +357,7 @@ func TestLogTailDoesNotWaitForEver(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("the answer took %v", took)
 	}
-	if got := plain(out.LogTail); got != "START RequestId: ID Version: $LATEST\nx\n" {
+	if got := plain(out.LogTail); got != "init\nSTART RequestId: ID Version: $LATEST\nx\n" {
 		t.Errorf("tail: %q", got)
 	}
 }

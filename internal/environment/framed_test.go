@@ -87,7 +87,7 @@ func TestFramedLogInOrder(t *testing.T) {
 	w := start(t, subscribed(c, f, everything()))
 	w.waitReady()
 	const n = 3000
-	out := w.invoke(command{Print: "plain\rline\n", Do: "frames", Arg: "a\nb", Code: n, Millis: 0x0b}, tail)
+	out := w.invoke(command{Print: "plain\rline\n", Do: "frames", Arg: "a\nb\n", Code: n, Millis: 0x0b}, tail)
 	if !strings.HasPrefix(string(out.LogTail[len(out.LogTail)-4000:]), "a\nb\n") && !strings.Contains(string(out.LogTail), "a\nb\na\nb\n") {
 		t.Errorf("tail %q", out.LogTail)
 	}

@@ -154,7 +154,7 @@ func (f *framed) flush() {
 const maxFrameAge = time.Hour
 
 func (o *output) frameLocked(frame telemetry.Frame) {
-	line := telemetry.Line{Time: frame.Time, Text: frame.Text, Framed: true, Level: frame.Level}
+	line := telemetry.Line{Time: frame.Time, Text: frame.Text, Framed: true, Level: frame.Level, Open: frame.Open}
 	if now := o.now(); line.Time.After(now) || now.Sub(line.Time) > maxFrameAge {
 		line.Time = now
 	}
@@ -191,15 +191,25 @@ func (o *output) flushAllLocked() {
 
 // record hands out a platform record. Start and Report are the borders of an
 // invocation: lines between them carry its request id, and are its tail when
-// tail is set.
+// tail is set, together with the log of the inits that it has waited for, but
+// not with their beginnings: so it was recorded.
 func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 	o.mu.Lock()
 	defer o.unlock()
-	switch rec.(type) {
+	switch r := rec.(type) {
+	case lifecycle.InitStart:
+		if o.flushAllLocked(); r.InitializationType == onDemand {
+			if r.Phase == lifecycle.PhaseInit {
+				o.tail = nil
+			}
+			o.tailing = true
+		}
 	case lifecycle.Start:
 		o.flushAllLocked()
 		o.requestID = requestID
-		o.tailing, o.tail, o.scratch = tail, nil, nil
+		if o.tailing = tail; !tail {
+			o.tail, o.scratch = nil, nil
+		}
 	case lifecycle.Report:
 		o.flushAllLocked()
 	}
@@ -215,7 +225,7 @@ func (o *output) record(requestID string, rec lifecycle.Record, tail bool) {
 
 func (o *output) tellSinkLocked(requestID string, rec lifecycle.Record) {
 	o.sink.Record(o.source, requestID, rec)
-	if o.tailing {
+	if _, begins := rec.(lifecycle.InitStart); o.tailing && !begins {
 		o.scratch = telemetry.AppendRecord(o.scratch[:0], o.source, rec)
 		o.appendTailLocked(o.scratch)
 	}
@@ -231,7 +241,7 @@ func (o *output) appendTailLocked(p []byte) {
 	o.tail = append(o.tail, p...)
 }
 
-// takeTail returns the end of the log since Start; the tail stops there.
+// takeTail returns the end of the invocation's log; the tail stops there.
 func (o *output) takeTail() []byte {
 	o.mu.Lock()
 	defer o.unlock()

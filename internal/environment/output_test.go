@@ -63,6 +63,46 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	}
 }
 
+// The tail begins with the inits that the invocation has waited for.
+func TestTailOfInits(t *testing.T) {
+	init := func(o *output, phase, kind string) {
+		o.record("", lifecycle.InitStart{Phase: phase, InitializationType: kind}, false)
+		o.stream("").write([]byte("loading\nunfinished"))
+		o.flushAll()
+		o.record("", lifecycle.InitReport{Phase: phase, Status: lifecycle.StatusError, ErrorType: "E"}, false)
+	}
+	invoke := func(o *output, tail bool) string {
+		o.record("id", lifecycle.Start{RequestID: "id", Version: "1"}, tail)
+		o.frameLocked(telemetry.Frame{Text: []byte("[ERROR] E"), Open: true})
+		o.record("id", lifecycle.Report{RequestID: "id"}, tail)
+		return string(o.takeTail())
+	}
+	const loading, start = "loading\nunfinished\nINIT_REPORT Init Duration: 0.00 ms\tPhase: %\tStatus: error\tError Type: E\n", "START RequestId: id Version: 1\n"
+	first, again := strings.Replace(loading, "%", "init", 1), strings.Replace(loading, "%", "invoke", 1)
+	for _, c := range []struct {
+		name string
+		do   func(o *output)
+		want string
+	}{
+		{"cold", func(o *output) { init(o, lifecycle.PhaseInit, onDemand) }, first},
+		{"after a failed init", func(o *output) { init(o, lifecycle.PhaseInit, onDemand); init(o, lifecycle.PhaseInvoke, onDemand) }, first + again},
+		{"after a reset", func(o *output) {
+			init(o, lifecycle.PhaseInit, onDemand)
+			invoke(o, true)
+			init(o, lifecycle.PhaseInvoke, onDemand)
+		}, again},
+		{"warm", func(o *output) { init(o, lifecycle.PhaseInit, onDemand); invoke(o, false) }, ""},
+		{"provisioned", func(o *output) { init(o, lifecycle.PhaseInit, "provisioned-concurrency") }, ""},
+	} {
+		o, _ := newOutput()
+		c.do(o)
+		// What a frame ends without, the log ends without: as recorded.
+		if got := invoke(o, true); !strings.HasPrefix(got, c.want+start+"[ERROR] EEND RequestId: id\nREPORT ") {
+			t.Errorf("%s: tail %q, want %q first", c.name, got, c.want+start)
+		}
+	}
+}
+
 // Records that the Hub makes by itself reach the sink, whoever holds the output
 // in that moment, and none has to wait for the next line.
 func TestRecordsOfTheHub(t *testing.T) {

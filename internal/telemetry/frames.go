@@ -42,6 +42,7 @@ type Frame struct {
 	JSON  bool      // the runtime says that Text is JSON
 	Time  time.Time // of writing; zero when it is unknown
 	Text  []byte    // without the line feed at its end; valid during the call only
+	Open  bool      // the message had no line feed at its end
 }
 
 // Frames decodes the framed log as it comes out of a pipe, in whatever pieces.
@@ -103,6 +104,7 @@ func (f *Frames) pass(text []byte, last bool, each func(Frame)) {
 	out.Text = text
 	if last {
 		out.Text = bytes.TrimSuffix(text, []byte{'\n'})
+		out.Open = f.inside && len(out.Text) == len(text)
 	}
 	f.emit(out, each)
 	f.cut = !last

@@ -127,6 +127,16 @@ func TestFrames(t *testing.T) {
 
 // A hostile writer cannot make the decoder hold more than a message, whether
 // it sends one line without end or announces what never comes.
+// Whether a message ends in a line feed is told.
+func TestFramesTellTheirEnds(t *testing.T) {
+	var got []bool
+	var f Frames
+	f.Write(join(frame(0x0f, micro, "a"), frame(0x0f, micro, "b\n"), []byte("plain\n"), frame(0x0f, micro, "")), func(fr Frame) { got = append(got, fr.Open) })
+	if diff := cmp.Diff([]bool{true, false, false, true}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestFramesAreBounded(t *testing.T) {
 	var f Frames
 	most := 0

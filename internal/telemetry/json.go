@@ -82,7 +82,11 @@ func unless(status string, l level) level {
 // the application level is the function's.
 func AppendLine(dst []byte, src *Source, line Line) []byte {
 	if !src.Format.JSON || line.Extension != "" {
-		return append(append(dst, line.Text...), '\n')
+		dst = append(dst, line.Text...)
+		if line.Open {
+			return dst
+		}
+		return append(dst, '\n')
 	}
 	if line.Framed && line.Level != "" {
 		if levelOf(line.Level) < least(src.Format.Application) {

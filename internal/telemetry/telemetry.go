@@ -52,6 +52,9 @@ type Line struct {
 	// frame's ("TRACE" to "FATAL", or "" when it has none).
 	Framed bool
 	Level  string
+	// Open says that the frame had no line feed at its end. The log gives it
+	// none: so Python's errors were recorded.
+	Open bool
 }
 
 // Fanout is a Sink that hands everything to several, in their order.
