@@ -60,8 +60,8 @@ func TestRetries(t *testing.T) {
 				t.Fatalf("sent %+v", sent)
 			}
 			var record, letter struct {
-				QueueUrl, MessageBody string
-				MessageAttributes     map[string]map[string]string
+				QueueUrl, MessageBody                      string
+				MessageAttributes, MessageSystemAttributes map[string]map[string]string
 			}
 			if err := errors.Join(json.Unmarshal([]byte(sent[0].body), &record), json.Unmarshal([]byte(sent[1].body), &letter)); err != nil {
 				t.Fatal(err)
@@ -75,6 +75,12 @@ func TestRetries(t *testing.T) {
 			wantAttributes := map[string]map[string]string{
 				"RequestID": {"DataType": "String", "StringValue": id}, "ErrorCode": {"DataType": "Number", "StringValue": "200"},
 				"ErrorMessage": {"DataType": "String", "StringValue": "it broke"},
+			}
+			// Recorded of a destination.
+			for _, attributes := range []map[string]map[string]string{record.MessageSystemAttributes, letter.MessageSystemAttributes} {
+				if got := attributes["AWSTraceHeader"]; len(attributes) != 1 || got["DataType"] != "String" || !strings.HasPrefix(got["StringValue"], "Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=1:abc:1") {
+					t.Errorf("the attributes of the system are %v", attributes)
+				}
 			}
 			if letter.MessageBody != `{"a":"<&>"}` || letter.QueueUrl != "http://sqs.test/123456789012/letters" || fmt.Sprint(letter.MessageAttributes) != fmt.Sprint(wantAttributes) {
 				t.Errorf("the dead letter is %+v", letter)

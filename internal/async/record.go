@@ -119,7 +119,7 @@ func (e *Engine) sendRecord(ctx context.Context, target string, j *job, o outcom
 		return err
 	}
 	m := deliver.Message{
-		Body: body, DetailType: "Lambda Function Invocation Result - Failure", Time: now,
+		Body: body, DetailType: "Lambda Function Invocation Result - Failure", Time: now, Trace: invoke.UsableTrace(j.trace(o)),
 		Resources: []string{target, qualifiedARN(j.ref)},
 		Key:       "aws/lambda/async/" + j.ref.Name + "/" + now.UTC().Format("2006/01/02/2006-01-02T15.04.05") + "-" + e.cfg.NewID(),
 	}
@@ -127,11 +127,7 @@ func (e *Engine) sendRecord(ctx context.Context, target string, j *job, o outcom
 		m.DetailType = "Lambda Function Invocation Result - Success"
 	}
 	if to.Service == "lambda" {
-		trace := j.Trace
-		if o.response != nil {
-			trace = o.response.TraceHeader
-		}
-		return e.patiently(ctx, func() error { return e.sendEvent(ctx, target, body, trace) })
+		return e.patiently(ctx, func() error { return e.sendEvent(ctx, target, body, j.trace(o)) })
 	}
 	return e.send(ctx, to, j, m)
 }
@@ -191,7 +187,16 @@ func (e *Engine) sendDeadLetter(ctx context.Context, target string, j *job, o ou
 	if text = cut(strings.ToValidUTF8(text, "\uFFFD"), maxErrorMessage); text != "" { // empty values are refused
 		attributes = append(attributes, deliver.Attribute{Name: "ErrorMessage", Type: "String", Value: text})
 	}
-	return e.send(ctx, to, j, deliver.Message{Body: body, Attributes: attributes, Time: e.cfg.Now()})
+	return e.send(ctx, to, j, deliver.Message{Body: body, Attributes: attributes, Time: e.cfg.Now(), Trace: invoke.UsableTrace(j.trace(o))})
+}
+
+// trace is the header of what an event leads to: that of its last attempt, or
+// its own.
+func (j *job) trace(o outcome) string {
+	if o.response != nil {
+		return o.response.TraceHeader
+	}
+	return j.Trace
 }
 
 // send signs and sends a message to another service, with the credentials of

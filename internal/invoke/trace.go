@@ -93,6 +93,15 @@ func (i *Invoker) trace(header, function string, active bool, now time.Time) (gi
 	return string(chain.append(b)), h, entered
 }
 
+// UsableTrace is the header if it names a trace, and "" otherwise: other
+// services refuse what a caller of Invoke may have sent.
+func UsableTrace(header string) string {
+	if parseTrace(header).root == "" {
+		return ""
+	}
+	return header
+}
+
 // NewTrace begins a trace: the header that a front gives to a request without
 // one. What it leaves open is decided when the function is invoked.
 func NewTrace(now time.Time) string {

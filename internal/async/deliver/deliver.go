@@ -57,6 +57,7 @@ func (p Passing) Unwrap() error { return p.Err }
 type Message struct {
 	Body       []byte      // UTF-8
 	Attributes []Attribute // SQS, SNS
+	Trace      string      // SQS: a valid X-Amzn-Trace-Id, or empty
 	DetailType string      // EventBridge
 	Resources  []string    // EventBridge
 	Time       time.Time   // EventBridge
@@ -200,6 +201,9 @@ func sqsRequest(endpoint string, to Target, m Message) (*http.Request, error) {
 			attributes[a.Name] = map[string]string{"DataType": a.Type, "StringValue": a.Value}
 		}
 		in["MessageAttributes"] = attributes
+	}
+	if m.Trace != "" {
+		in["MessageSystemAttributes"] = map[string]any{"AWSTraceHeader": map[string]string{"DataType": "String", "StringValue": m.Trace}}
 	}
 	return jsonRequest(endpoint, "AmazonSQS.SendMessage", "application/x-amz-json-1.0", in)
 }

@@ -52,7 +52,7 @@ func send(t *testing.T, endpoint, arn string, m Message) error {
 func TestRequests(t *testing.T) {
 	m := Message{
 		Body: []byte(`{"a":"<&> ü"}`), Attributes: []Attribute{{"RequestID", "String", "id 1"}, {"ErrorCode", "Number", "200"}},
-		DetailType: "type", Resources: []string{"r1", "r2"}, Time: time.Unix(5, 0), Key: "aws/lambda/async/f/x",
+		DetailType: "type", Resources: []string{"r1", "r2"}, Time: time.Unix(5, 0), Key: "aws/lambda/async/f/x", Trace: "Root=1",
 	}
 	for _, c := range []struct {
 		arn, answer, scope string
@@ -60,11 +60,12 @@ func TestRequests(t *testing.T) {
 	}{
 		{"arn:aws:sqs:eu-central-1:123456789012:q", `{}`, "20260102/eu-central-1/sqs/aws4_request", func(r request) bool {
 			var in struct {
-				QueueUrl, MessageBody string
-				MessageAttributes     map[string]struct{ DataType, StringValue string }
+				QueueUrl, MessageBody                      string
+				MessageAttributes, MessageSystemAttributes map[string]struct{ DataType, StringValue string }
 			}
 			return json.Unmarshal([]byte(r.body), &in) == nil && strings.HasSuffix(in.QueueUrl, "/123456789012/q") && in.MessageBody == string(m.Body) &&
 				len(in.MessageAttributes) == 2 && in.MessageAttributes["ErrorCode"].DataType == "Number" && in.MessageAttributes["RequestID"].StringValue == "id 1" &&
+				len(in.MessageSystemAttributes) == 1 && in.MessageSystemAttributes["AWSTraceHeader"] == struct{ DataType, StringValue string }{"String", "Root=1"} &&
 				r.header.Get("X-Amz-Target") == "AmazonSQS.SendMessage" && r.header.Get("Content-Type") == "application/x-amz-json-1.0" && r.method == "POST" && r.path == "/"
 		}},
 		{"arn:aws:sns:eu-central-1:123456789012:topic", "<PublishResponse/>", "20260102/eu-central-1/sns/aws4_request", func(r request) bool {
