@@ -105,8 +105,10 @@ func TestRepositoryPages(t *testing.T) {
 	if diff := cmp.Diff([]string{"app0", "app1", "app2", "app3", "app4"}, got); diff != "" {
 		t.Error(diff)
 	}
-	_, err := rg.DescribeRepositories(t.Context(), &ecr.DescribeRepositoriesInput{NextToken: new("!")})
-	wantCode(t, err, "InvalidParameterException")
+	for _, token := range []string{"!", "YWJj", ""} {
+		_, err := rg.DescribeRepositories(t.Context(), &ecr.DescribeRepositoriesInput{NextToken: &token})
+		wantCode(t, err, "InvalidParameterException")
+	}
 }
 
 func TestImages(t *testing.T) {

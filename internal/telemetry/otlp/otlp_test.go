@@ -215,7 +215,8 @@ func TestSpanTree(t *testing.T) {
 		}
 		ms := func(nano uint64) float64 { return float64(int64(nano)-epoch().UnixNano()) / 1e6 }
 		got[s.Name] = fact{names[hex.EncodeToString(s.ParentSpanId)], ms(s.StartTimeUnixNano), ms(s.EndTimeUnixNano), s.Kind, s.Status.GetCode(), s.Status.GetMessage()}
-		if d.resource[id]["service.name"] != "hello" || d.resource[id]["faas.instance"] != "2026/01/02/[7]abc" || d.resource[id]["cloud.platform"] != "aws_lambda" {
+		if d.resource[id]["service.name"] != "hello" || d.resource[id]["faas.instance"] != "2026/01/02/[7]abc" || d.resource[id]["cloud.platform"] != "aws_lambda" ||
+			d.resource[id]["telemetry.sdk.name"] != "opentelemetry" || d.resource[id]["telemetry.sdk.language"] != "go" {
 			t.Errorf("resource of %s: %v", s.Name, d.resource[id])
 		}
 	}

@@ -80,7 +80,11 @@ func describe(r timeline.Resource) *resource.Resource {
 	if r.LogGroup != "" {
 		attributes = append(attributes, semconv.AWSLogGroupNames(r.LogGroup), semconv.AWSLogStreamNames(r.Instance))
 	}
-	return resource.NewWithAttributes(semconv.SchemaURL, attributes...)
+	sdk, err := resource.New(context.Background(), resource.WithTelemetrySDK()) // which every resource of the SDK must name
+	if err != nil {
+		sdk = resource.Empty()
+	}
+	return resource.NewWithAttributes(semconv.SchemaURL, append(attributes, sdk.Attributes()...)...)
 }
 
 // span makes a finished span; the collector has it then.
