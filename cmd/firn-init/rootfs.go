@@ -15,6 +15,9 @@ import (
 // namespace is its own.
 const workshop = "/proc"
 
+// rootOptions are those of the tmpfs that holds the sandbox's own files.
+const rootOptions = "mode=755,size=4m,nr_inodes=2048"
+
 // hostDir is where the host's files are until Assign, with KeepHost.
 const hostDir = "/mnt"
 
@@ -47,20 +50,20 @@ func buildSandbox(m *initproto.Setup, fds []int) (listener, tun int, err error) 
 // buildRoot makes the root directory and moves into it. All paths are
 // relative to the root being built until it is entered.
 func buildRoot(m *initproto.Setup, fds []int) error {
+	if m.Tree {
+		return enterTree(fds)
+	}
 	// Slave: what the host unmounts is let go here as well.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return failed("leave the host's mount propagation", err)
 	}
 	// Clones of the sources come first: the workshop hides none of them then.
-	sources, err := openSources(m.Mounts, fds, "")
+	all, err := openSources(append(m.Mounts, m.Devices...), fds, "")
 	if err != nil {
 		return err
 	}
-	devices, err := openSources(deviceNodes(), nil, "")
-	if err != nil {
-		return err
-	}
-	if err := mountTmpfs(workshop, "mode=755,size=4m,nr_inodes=2048"); err != nil {
+	sources, devices := all[:len(m.Mounts)], all[len(m.Mounts):]
+	if err := mountTmpfs(workshop, rootOptions); err != nil {
 		return err
 	}
 	if err := unix.Chdir(workshop); err != nil {
@@ -74,7 +77,45 @@ func buildRoot(m *initproto.Setup, fds []int) error {
 	} else if err := writeSkeleton(""); err != nil {
 		return err
 	}
-	for _, l := range m.Links {
+	if err := makeLinks(m.Links); err != nil {
+		return err
+	}
+	if err := attachAll(m.Mounts, sources); err != nil {
+		return err
+	}
+	if err := mountDevices(m.Devices, devices); err != nil {
+		return err
+	}
+	if err := mountOwn(); err != nil {
+		return err
+	}
+	if err := enterRoot(m.KeepHost); err != nil || m.Base {
+		return err // the overlay has no writable layer
+	}
+	return setReadOnly("/")
+}
+
+// enterTree makes a copy of the template the root.
+func enterTree(fds []int) error {
+	if len(fds) != 1 {
+		return failed("understand the request", unix.EPROTO)
+	}
+	tree := fds[0]
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return failed("mount the root", err)
+	}
+	if err := unix.Fchdir(tree); err != nil {
+		return failed("enter the new root", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return failed("enter the new root", err)
+	}
+	_ = unix.Close(tree)
+	return mountOwn()
+}
+
+func makeLinks(list []initproto.Link) error {
+	for _, l := range list {
 		if err := makeParents(l.Path); err != nil {
 			return err
 		}
@@ -82,13 +123,7 @@ func buildRoot(m *initproto.Setup, fds []int) error {
 			return failed("link "+l.Path, err)
 		}
 	}
-	if err := attachAll(m.Mounts, sources); err != nil {
-		return err
-	}
-	if err := mountSystem(devices); err != nil {
-		return err
-	}
-	return enterRoot(m.KeepHost, m.Base)
+	return nil
 }
 
 // openSources returns a detached, read-only mount for each of the list: those
@@ -114,7 +149,8 @@ func openSources(list []initproto.Mount, fds []int, prefix string) ([]int, error
 }
 
 // attachAll makes mount points below the current directory, which is the root
-// being built, and puts the detached mounts there.
+// being built, and puts the detached mounts there. A source that was closed
+// becomes -1.
 func attachAll(list []initproto.Mount, sources []int) error {
 	for i, m := range list {
 		if err := makePoint(m); err != nil {
@@ -126,7 +162,9 @@ func attachAll(list []initproto.Mount, sources []int) error {
 				return failed("protect "+m.Dest, err)
 			}
 		}
-		if err := moveTo(sources[i], relative(m.Dest)); err != nil {
+		fd := sources[i]
+		sources[i] = -1
+		if err := moveTo(fd, relative(m.Dest)); err != nil {
 			return err
 		}
 	}
@@ -167,12 +205,13 @@ func overBase(image int) error {
 	return failed("enter the new root", unix.Chdir("root"))
 }
 
-// mountSystem mounts what the kernel provides: /proc, /dev, /tmp.
-func mountSystem(devices []int) error {
-	if err := mountTmpfs("dev", "mode=755,size=64k,nr_inodes=64"); err != nil {
+// mountDevices makes /dev of mounts of the host's devices: a user namespace may
+// not make device nodes.
+func mountDevices(list []initproto.Mount, devices []int) error {
+	if err := mountTmpfs("dev", devOptions); err != nil {
 		return err
 	}
-	for i, m := range deviceNodes() {
+	for i, m := range list {
 		if err := makePoint(m); err != nil {
 			return err
 		}
@@ -180,6 +219,13 @@ func mountSystem(devices []int) error {
 			return err
 		}
 	}
+	return completeDev()
+}
+
+const devOptions = "mode=755,size=64k,nr_inodes=64"
+
+// completeDev makes what of /dev is no device, and makes it read-only.
+func completeDev() error {
 	for _, l := range [][2]string{
 		{"/proc/self/fd", "dev/fd"}, {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
 		{"/proc/self/fd/2", "dev/stderr"}, {"pts/ptmx", "dev/ptmx"},
@@ -191,12 +237,14 @@ func mountSystem(devices []int) error {
 	if err := unix.Mkdir("dev/pts", 0o755); err != nil {
 		return failed("make dev/pts", err)
 	}
+	return setReadOnly("dev")
+}
+
+// mountOwn mounts what no two sandboxes share: terminals, /tmp, /proc.
+func mountOwn() error {
 	const quiet = unix.MS_NOSUID | unix.MS_NOEXEC
 	if err := unix.Mount("devpts", "dev/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
 		return failed("mount /dev/pts", err)
-	}
-	if err := setReadOnly("dev"); err != nil {
-		return err
 	}
 	if err := mountTmpfs("tmp", "mode=1777,size=512m"); err != nil {
 		return err
@@ -236,30 +284,21 @@ func maskProc() error {
 	return nil
 }
 
-// enterRoot makes the current directory the root. The host's files go out of
-// reach, now or at Assign.
-func enterRoot(keepHost, base bool) error {
-	old := "."
+// enterRoot makes the current directory the root. With keepHost the host's files
+// stay in reach until Assign. Otherwise they were never here, see leaveHost: the
+// new root covers what is the spawner's own, and that spares pivot_root, which
+// looks at every thread of the machine.
+func enterRoot(keepHost bool) error {
 	if keepHost {
-		old = relative(hostDir)
-	}
-	if err := unix.PivotRoot(".", old); err != nil {
-		return failed("enter the new root", err)
-	}
-	if keepHost {
-		if err := unix.Chdir("/"); err != nil {
+		if err := unix.PivotRoot(".", relative(hostDir)); err != nil {
 			return failed("enter the new root", err)
 		}
-	} else if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return failed("leave the host's files", err)
+		return failed("enter the new root", unix.Chdir("/"))
 	}
-	if err := unix.Chdir("/"); err != nil {
-		return failed("enter the new root", err)
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return failed("cover the old root", err)
 	}
-	if base {
-		return nil // the overlay has no writable layer
-	}
-	return setReadOnly("/")
+	return failed("enter the new root", unix.Chroot("."))
 }
 
 // attach carries out an Assign.

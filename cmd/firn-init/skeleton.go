@@ -8,16 +8,6 @@ import (
 	"github.com/firn-run/firn/internal/sandbox/linux/initproto"
 )
 
-// deviceNodes are the host's devices that the sandbox sees. A user namespace
-// may not make device nodes, so the host's are mounted.
-func deviceNodes() []initproto.Mount {
-	var list []initproto.Mount
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		list = append(list, initproto.Mount{Dest: "/dev/" + name, Source: "/dev/" + name, File: true})
-	}
-	return list
-}
-
 // writeSkeleton makes the directories and files that are the sandbox's own in
 // the current directory. An image, which lies at the path image, brings its own
 // users and name services; without one ("") they are made here.

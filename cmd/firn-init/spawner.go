@@ -33,10 +33,17 @@ func runSpawner(ctl *control) error {
 
 // serveSpawns answers requests for inits.
 func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
+	var root template
 	for {
 		seq, m, fds, err := ctl.receive()
 		if m == nil {
 			return err
+		}
+		if m, ok := m.(*initproto.Template); ok {
+			if err := root.renew(ctl, seq, m, fds); err != nil {
+				return err
+			}
+			continue
 		}
 		request, ok := m.(*initproto.Spawn)
 		if !ok || len(fds) != wanted(request) {
@@ -54,8 +61,12 @@ func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
 			case kick <- struct{}{}:
 			default:
 			}
-			err = ctl.send(seq, &initproto.Spawned{PID: uint32(pid)}, pidfd)
-			_ = unix.Close(pidfd)
+			given := []int{pidfd}
+			if request.Tree {
+				given = append(given, root.copies(pid)...)
+			}
+			err = ctl.send(seq, &initproto.Spawned{PID: uint32(pid), Tree: len(given) > 1}, given...)
+			closeAll(given)
 		}
 		if err != nil {
 			return err

@@ -79,8 +79,12 @@ func New(ctx context.Context, cfg Config) (_ *Backend, err error) {
 	if err := b.openCgroups(); err != nil {
 		return nil, err
 	}
-	b.spawner = newSpawner(b.program, b.log)
-	if _, err := b.spawner.start(); err != nil {
+	var root *template
+	if b.privileged {
+		root = &template{log: b.log, files: b.system}
+	}
+	b.spawner = newSpawner(b.program, b.log, root)
+	if _, err := b.spawner.ready(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.tryOne(ctx); err != nil {

@@ -90,23 +90,25 @@ func (b *Backend) newBlank(ctx context.Context, network sandbox.Network, root st
 			return nil, err
 		}
 	}
-	if err := k.spawn(ctx); err != nil {
+	tree, err := k.spawn(ctx, root == "")
+	if err != nil {
 		return nil, err
 	}
-	if err := k.furnish(ctx, root); err != nil {
+	if err := k.furnish(ctx, root, tree); err != nil {
 		return nil, err
 	}
 	return k, k.conn.send(&initproto.Settle{})
 }
 
-// spawn forks the init.
-func (k *blank) spawn(ctx context.Context) error {
+// spawn forks the init. It returns the copy of the template for it, which the
+// caller closes, or -1.
+func (k *blank) spawn(ctx context.Context, wantTree bool) (tree int, err error) {
 	sock, theirs, err := socketPair()
 	if err != nil {
-		return err
+		return -1, err
 	}
 	defer theirs.Close()
-	m := &initproto.Spawn{Unprivileged: !k.b.privileged}
+	m := &initproto.Spawn{Unprivileged: !k.b.privileged, Tree: wantTree && k.b.privileged}
 	m.UIDs, m.GIDs = k.b.idMaps(k.slot)
 	fds := []int{int(theirs.Fd())}
 	if k.group != nil && k.group.FD() >= 0 {
@@ -117,7 +119,7 @@ func (k *blank) spawn(ctx context.Context) error {
 		in, back, err := k.group.Doors()
 		if err != nil {
 			_ = sock.Close()
-			return err
+			return -1, err
 		}
 		m.Tasks = uint32(len(in))
 		for _, f := range append(in, back...) {
@@ -128,23 +130,31 @@ func (k *blank) spawn(ctx context.Context) error {
 	born, err := k.b.spawner.spawn(ctx, m, fds...)
 	if err != nil {
 		_ = sock.Close()
-		return err
+		return -1, err
 	}
 	k.pid = born.pid
 	k.conn = newConn(sock)
 	k.conn.onExit = k.exits.call
 	k.reader.Go(k.conn.serve)
 	if err := unix.SetNonblock(born.pidfd, true); err != nil {
-		_ = unix.Close(born.pidfd)
-		return fmt.Errorf("watch init: %w", err)
+		closeFDs([]int{born.pidfd})
+		if born.tree >= 0 {
+			closeFDs([]int{born.tree})
+		}
+		return -1, fmt.Errorf("watch init: %w", err)
 	}
 	k.pidfd = os.NewFile(uintptr(born.pidfd), "pidfd")
-	return nil
+	return born.tree, nil
 }
 
 // furnish does three slow things at once: init builds the root file system,
 // the kernel moves init into its cgroups, and the network is connected.
-func (k *blank) furnish(ctx context.Context, root string) error {
+func (k *blank) furnish(ctx context.Context, root string, tree int) error {
+	var given []int // what init builds of
+	if tree >= 0 {
+		given = append(given, tree)
+		defer closeFDs(given)
+	}
 	userns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", k.pid))
 	if err != nil {
 		return fmt.Errorf("open the user namespace of init: %w", err)
@@ -162,7 +172,7 @@ func (k *blank) furnish(ctx context.Context, root string) error {
 		})
 	}
 	work.Go(func() error {
-		fds, err := k.setup(ctx, root, outside && !k.b.privileged)
+		fds, err := k.setup(ctx, root, given, outside && !k.b.privileged)
 		if err != nil {
 			return err
 		}
@@ -200,27 +210,25 @@ func (k *blank) joinCgroups() error {
 	return nil
 }
 
-// setup has init build the sandbox, and returns the listener's descriptor
-// and, if asked for, the TUN device's.
-func (k *blank) setup(ctx context.Context, root string, tun bool) ([]int, error) {
+// setup has init build the sandbox, around the tree if one is given, and
+// returns the listener's descriptor and, if asked for, the TUN device's.
+func (k *blank) setup(ctx context.Context, root string, tree []int, tun bool) ([]int, error) {
 	m := &initproto.Setup{
 		Hostname: hostname(k.slot), UID: functionUID, GID: functionGID,
 		SetIDs: k.b.privileged, KeepHost: !k.b.privileged, TUN: tun,
 		Processes: uint32(k.b.cfg.Processes),
 	}
-	mounts := k.b.system.mounts
-	if root == "" {
-		m.Links = k.b.system.links
+	fds := tree
+	if len(tree) > 0 {
+		m.Tree = true
 	} else {
-		m.Base = true
-		mounts = []initproto.Mount{{Dest: "/", Source: root}}
+		parts, err := k.parts(m, root)
+		if err != nil {
+			return nil, err
+		}
+		defer closeFDs(parts)
+		fds = parts
 	}
-	list, fds, err := k.b.mounter.prepare(mounts, k.userns)
-	if err != nil {
-		return nil, err
-	}
-	defer closeFDs(fds)
-	m.Mounts = list
 	a, err := k.conn.call(ctx, m, fds...)
 	if err != nil {
 		return nil, fmt.Errorf("set up: %w", err)
@@ -234,6 +242,26 @@ func (k *blank) setup(ctx context.Context, root string, tun bool) ([]int, error)
 		return nil, errors.New("init gave a wrong answer")
 	}
 	return a.fds, nil
+}
+
+// parts are the mounts of which init builds the root by itself.
+func (k *blank) parts(m *initproto.Setup, root string) (fds []int, err error) {
+	mounts := k.b.system.mounts
+	if root == "" {
+		m.Links = k.b.system.links
+	} else {
+		m.Base = true
+		mounts = []initproto.Mount{{Dest: "/", Source: root}}
+	}
+	if m.Mounts, fds, err = k.b.mounter.prepare(mounts, k.userns); err != nil {
+		return nil, err
+	}
+	var more []int
+	if m.Devices, more, err = k.b.mounter.prepareDevices(); err != nil {
+		closeFDs(fds)
+		return nil, err
+	}
+	return append(fds, more...), nil
 }
 
 // hostname is of the form that functions see on AWS. The slot makes it

@@ -103,23 +103,44 @@ func (mt mounter) prepare(list []initproto.Mount, userns *os.File) ([]initproto.
 	return out, fds, nil
 }
 
+// prepareDevices is prepare for the device nodes, which are as on the host.
+func (mt mounter) prepareDevices() ([]initproto.Mount, []int, error) {
+	var list []initproto.Mount
+	var fds []int
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		m := initproto.Mount{Dest: "/dev/" + name, Source: "/dev/" + name, File: true}
+		if mt.privileged {
+			fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+			if err != nil {
+				closeFDs(fds)
+				return nil, nil, fmt.Errorf("clone the mount of %s: %w", m.Source, err)
+			}
+			fds = append(fds, fd)
+			m.Source, m.FD = "", true
+		}
+		list = append(list, m)
+	}
+	return list, fds, nil
+}
+
 // detach makes a mount of a directory or file that is attached nowhere,
 // read-only, without set-user-id programs and devices. Files show the owners
 // they have on disk, root as the sandbox's root, where the file system can
-// map ids; otherwise they belong to nobody.
+// map ids; otherwise they belong to nobody. Without userns nothing is mapped.
 func detach(source string, userns *os.File) (int, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE)
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
 	if err != nil {
 		return -1, fmt.Errorf("clone the mount of %s: %w", source, err)
 	}
-	attr := unix.MountAttr{
-		Attr_set:  unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_IDMAP,
-		Userns_fd: uint64(userns.Fd()),
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if userns != nil {
+		attr.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		attr.Userns_fd = uint64(userns.Fd())
 	}
 	at := uint(unix.AT_EMPTY_PATH | unix.AT_RECURSIVE)
 	err = unix.MountSetattr(fd, "", at, &attr)
-	if err != nil { // a file system without mapped ids
+	if err != nil && userns != nil { // a file system without mapped ids
 		attr.Attr_set &^= unix.MOUNT_ATTR_IDMAP
 		attr.Userns_fd = 0
 		err = unix.MountSetattr(fd, "", at, &attr)

@@ -20,6 +20,7 @@ import (
 type spawner struct {
 	program *os.File // firn-init
 	log     *slog.Logger
+	root    *template // nil where inits build their roots themselves
 
 	mu     sync.Mutex
 	closed bool
@@ -31,10 +32,20 @@ type spawner struct {
 type child struct {
 	pid   int
 	pidfd int
+	tree  int // its root as a detached mount, or -1
 }
 
-func newSpawner(program *os.File, log *slog.Logger) *spawner {
-	return &spawner{program: program, log: log}
+func newSpawner(program *os.File, log *slog.Logger, root *template) *spawner {
+	return &spawner{program: program, log: log, root: root}
+}
+
+// ready starts the process, unless it runs, and gives it the template.
+func (s *spawner) ready(ctx context.Context) (*conn, error) {
+	c, err := s.start()
+	if err == nil && s.root != nil {
+		err = s.root.give(ctx, c)
+	}
+	return c, err
 }
 
 // start makes the process, unless it runs.
@@ -93,13 +104,13 @@ func (s *spawner) wait(cmd *exec.Cmd, c *conn) {
 
 // spawn forks an init with the given control socket.
 func (s *spawner) spawn(ctx context.Context, m *initproto.Spawn, fds ...int) (child, error) {
-	c, err := s.start()
-	if err != nil {
-		return child{}, err
+	c, err := s.ready(ctx)
+	var r request
+	if err == nil {
+		r, err = c.begin(m, fds...)
 	}
-	r, err := c.begin(m, fds...)
 	if errors.Is(err, errGone) { // it died just now
-		if c, err = s.start(); err == nil {
+		if c, err = s.ready(ctx); err == nil {
 			r, err = c.begin(m, fds...)
 		}
 	}
@@ -112,11 +123,19 @@ func (s *spawner) spawn(ctx context.Context, m *initproto.Spawn, fds ...int) (ch
 		return child{}, err
 	}
 	spawned, ok := a.m.(*initproto.Spawned)
-	if !ok || len(a.fds) != 1 {
+	want := 1
+	if ok && spawned.Tree {
+		want = 2
+	}
+	if !ok || len(a.fds) != want {
 		a.close()
 		return child{}, errors.New("the spawner gave a wrong answer")
 	}
-	return child{pid: int(spawned.PID), pidfd: a.fds[0]}, nil
+	born := child{pid: int(spawned.PID), pidfd: a.fds[0], tree: -1}
+	if spawned.Tree {
+		born.tree = a.fds[1]
+	}
+	return born, nil
 }
 
 // close ends the process and waits for it.

@@ -11,9 +11,10 @@
 // the seq of its request; messages that answer nothing carry 0. Whoever
 // cannot do what was asked answers [Failure].
 //
-//	firn -> spawner   Spawn     fds: control socket of the init, [cgroup2 directory]
-//	spawner -> firn   Spawned   fds: pidfd of the init
-//	firn -> init      Setup     fds: one for each Mount with FD set, in order
+//	firn -> spawner   Template  fds: one for each Mount, then OK
+//	firn -> spawner   Spawn     fds: control socket of the init, [cgroup2 directory], ...
+//	spawner -> firn   Spawned   fds: pidfd of the init, [copy of the template]
+//	firn -> init      Setup     fds: [copy of the template], one for each Mount with FD set, in order
 //	init -> firn      Ready     fds: the listener on 127.0.0.1:9001, [TUN device]
 //	firn -> init      Settle                   no answer
 //	firn -> init      Assign    fds: as for Setup

@@ -60,6 +60,9 @@ func (*Rested) Kind() Kind { return KindRested }
 // Kind is KindOpen.
 func (*Open) Kind() Kind { return KindOpen }
 
+// Kind is KindTemplate.
+func (*Template) Kind() Kind { return KindTemplate }
+
 // Kind is KindOpened.
 func (*Opened) Kind() Kind { return KindOpened }
 
@@ -89,6 +92,7 @@ func (m *Spawn) encode(e *encoder) {
 	e.bool(m.Unprivileged)
 	e.bool(m.InCgroup)
 	e.uint(uint64(m.Tasks))
+	e.bool(m.Tree)
 }
 
 func (m *Spawn) decode(d *decoder) {
@@ -97,6 +101,7 @@ func (m *Spawn) decode(d *decoder) {
 	m.Unprivileged = d.bool()
 	m.InCgroup = d.bool()
 	m.Tasks = d.uint32()
+	m.Tree = d.bool()
 }
 
 func (e *encoder) idMaps(list []IDMap) {
@@ -120,8 +125,31 @@ func (d *decoder) idMaps() []IDMap {
 	return list
 }
 
-func (m *Spawned) encode(e *encoder) { e.uint(uint64(m.PID)) }
-func (m *Spawned) decode(d *decoder) { m.PID = d.uint32() }
+func (m *Spawned) encode(e *encoder) { e.uint(uint64(m.PID)); e.bool(m.Tree) }
+func (m *Spawned) decode(d *decoder) { m.PID = d.uint32(); m.Tree = d.bool() }
+
+func (m *Template) encode(e *encoder) { e.mounts(m.Mounts); e.links(m.Links) }
+func (m *Template) decode(d *decoder) { m.Mounts = d.mounts(); m.Links = d.links() }
+
+func (e *encoder) links(list []Link) {
+	e.uint(uint64(len(list)))
+	for _, l := range list {
+		e.string(l.Path)
+		e.string(l.Target)
+	}
+}
+
+func (d *decoder) links() []Link {
+	n := d.length()
+	if n == 0 {
+		return nil
+	}
+	list := make([]Link, 0, n)
+	for range n {
+		list = append(list, Link{Path: d.string(), Target: d.string()})
+	}
+	return list
+}
 
 func (e *encoder) mounts(list []Mount) {
 	e.uint(uint64(len(list)))
@@ -147,11 +175,9 @@ func (d *decoder) mounts() []Mount {
 
 func (m *Setup) encode(e *encoder) {
 	e.mounts(m.Mounts)
-	e.uint(uint64(len(m.Links)))
-	for _, l := range m.Links {
-		e.string(l.Path)
-		e.string(l.Target)
-	}
+	e.links(m.Links)
+	e.mounts(m.Devices)
+	e.bool(m.Tree)
 	e.bool(m.Base)
 	e.string(m.Hostname)
 	e.uint(uint64(m.UID))
@@ -164,12 +190,9 @@ func (m *Setup) encode(e *encoder) {
 
 func (m *Setup) decode(d *decoder) {
 	m.Mounts = d.mounts()
-	if n := d.length(); n > 0 {
-		m.Links = make([]Link, 0, n)
-		for range n {
-			m.Links = append(m.Links, Link{Path: d.string(), Target: d.string()})
-		}
-	}
+	m.Links = d.links()
+	m.Devices = d.mounts()
+	m.Tree = d.bool()
 	m.Base = d.bool()
 	m.Hostname = d.string()
 	m.UID = d.uint32()

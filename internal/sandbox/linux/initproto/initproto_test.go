@@ -14,9 +14,9 @@ func samples() []Message {
 	return []Message{
 		&Failure{Step: "mount /proc", Errno: 1},
 		&OK{},
-		&Spawn{UIDs: ids, GIDs: ids, Unprivileged: true, InCgroup: true, Tasks: 5},
-		&Spawned{PID: 4711},
-		&Setup{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}, Base: true, Hostname: "h", UID: 993, GID: 990,
+		&Spawn{UIDs: ids, GIDs: ids, Unprivileged: true, InCgroup: true, Tasks: 5, Tree: true},
+		&Spawned{PID: 4711, Tree: true},
+		&Setup{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}, Devices: mounts, Tree: true, Base: true, Hostname: "h", UID: 993, GID: 990,
 			SetIDs: true, KeepHost: true, Processes: 1024, TUN: true},
 		&Ready{},
 		&Settle{},
@@ -34,6 +34,7 @@ func samples() []Message {
 		&Rested{},
 		&Open{Streams: 2, Daemon: true},
 		&Opened{},
+		&Template{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}},
 	}
 }
 

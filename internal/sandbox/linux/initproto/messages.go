@@ -26,6 +26,7 @@ const (
 	KindRested // its number stands in firn-init's assembly too
 	KindOpen
 	KindOpened
+	KindTemplate
 )
 
 // Message is one of the structs of this package, by pointer.
@@ -79,6 +80,8 @@ func newMessage(k Kind) Message {
 		return new(Open)
 	case KindOpened:
 		return new(Opened)
+	case KindTemplate:
+		return new(Template)
 	}
 	return nil
 }
@@ -108,10 +111,26 @@ type Spawn struct {
 	Unprivileged bool
 	InCgroup     bool
 	Tasks        uint32
+	// Tree asks for a copy of the template.
+	Tree bool
 }
 
-// Spawned answers Spawn; the descriptor with it is a pidfd.
-type Spawned struct{ PID uint32 }
+// Spawned answers Spawn; the first descriptor with it is a pidfd, the second,
+// with Tree, the copy of the template: a detached mount whose owners are mapped
+// for the init.
+type Spawned struct {
+	PID  uint32
+	Tree bool
+}
+
+// Template has the spawner of a firn that has all rights leave the host's files
+// for good and build, from these mounts, which all come as descriptors, the
+// root that sandboxes get copies of. A further one takes the place of the first.
+// When it fails sandboxes are made without.
+type Template struct {
+	Mounts []Mount
+	Links  []Link
+}
 
 // Mount puts a host directory or file into the sandbox, read-only.
 type Mount struct {
@@ -128,6 +147,12 @@ type Link struct{ Path, Target string }
 type Setup struct {
 	Mounts []Mount
 	Links  []Link
+	// Devices are the device nodes to mount.
+	Devices []Mount
+	// Tree says that the first descriptor is a copy of the template: the whole
+	// root, but for /proc, /tmp and /dev/pts. There are no Mounts, Links and
+	// Devices then.
+	Tree bool
 	// Base has the first of Mounts be the whole root directory; the sandbox's
 	// own parts are laid over it.
 	Base     bool
