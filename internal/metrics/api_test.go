@@ -356,7 +356,7 @@ func TestGetMetricDataRefuses(t *testing.T) {
 		"a bad id":          {[]types.MetricDataQuery{metricQuery("A", "a", "Sum", 60)}, "pattern"},
 		"both kinds":        {[]types.MetricDataQuery{bothKinds}, "mutually exclusive"},
 		"neither kind":      {[]types.MetricDataQuery{{Id: aws.String("x")}}, "member.1.MetricStat is required."},
-		"a bad statistic":   {[]types.MetricDataQuery{metricQuery("a", "a", "sum", 60)}, "is not supported"},
+		"a bad statistic":   {[]types.MetricDataQuery{metricQuery("a", "a", "sum", 60)}, "The value sum for parameter MetricDataQueries.member.1.MetricStat.Stat is not a valid statistic.\n"},
 		"a bad period":      {[]types.MetricDataQuery{metricQuery("a", "a", "Sum", 61)}, "Period must be a value in the set"},
 		"another account":   {[]types.MetricDataQuery{foreign}, "account 999999999999"},
 		"unknown function":  {[]types.MetricDataQuery{a, mathQuery("e", "WOBBLE(a)")}, "WOBBLE"},

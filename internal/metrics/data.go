@@ -191,11 +191,11 @@ func (f *faults) metricStat(path string, q *query) {
 	} else if q.period = int64(*m.Period); !goodPeriod(q.period) {
 		f.bad(aPeriod, path+".Period")
 	}
-	if f.present(path+".Stat", m.Stat) {
-		stat, err := series.ParseStat(*m.Stat)
-		if err != nil {
-			f.bad("The value %s for parameter %s.Stat is not supported.", *m.Stat, path)
-		}
+	if m.Stat == nil {
+		f.required(path + ".Stat")
+	} else if stat, err := series.ParseStat(*m.Stat); err != nil {
+		f.bad("The value %s for parameter %s.Stat is not a valid statistic.", *m.Stat, path)
+	} else {
 		q.stat = stat
 	}
 	if !knownUnit(string(m.Unit)) {

@@ -286,6 +286,14 @@ func (doc *document) value(name string) (series.Point, error) {
 		return p, nil
 	}
 	raw := bytes.TrimLeft(doc.root[name], " \t\r\n")
+	if len(raw) > 0 && raw[0] == '{' {
+		p, err := aggregate(raw)
+		if err != nil {
+			return p, fmt.Errorf("metric %q: %w", name, err)
+		}
+		doc.values[name] = p
+		return p, nil
+	}
 	values := []float64{0}
 	var err error
 	switch {
@@ -310,5 +318,56 @@ func (doc *document) value(name string) (series.Point, error) {
 		p.Observe(v, 1)
 	}
 	doc.values[name] = p
+	return p, nil
+}
+
+// aggregate reads what stands for many values: a set of statistics or a
+// histogram. The specification does not know them; CloudWatch takes them, and
+// AWS's own writers (its agent, the exporter of its OpenTelemetry collector,
+// the library for Java) send little else for what they have added up.
+func aggregate(raw []byte) (p series.Point, err error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return p, err
+	}
+	var values, counts []float64
+	var set [4]float64 // Count, Sum, Min, Max
+	whole := true
+	for i, name := range []string{"Count", "Sum", "Min", "Max"} {
+		if members[name] == nil {
+			whole = false
+		} else if err := json.Unmarshal(members[name], &set[i]); err != nil || badValue(set[i]) {
+			return p, fmt.Errorf("its %s is not a number that CloudWatch takes", name)
+		}
+	}
+	for name, list := range map[string]*[]float64{"Values": &values, "Counts": &counts} {
+		if members[name] != nil && json.Unmarshal(members[name], list) != nil {
+			return p, fmt.Errorf("its %s are not numbers", name)
+		}
+	}
+	if len(values) > emfMaxValues || len(counts) > 0 && len(counts) != len(values) {
+		return p, fmt.Errorf("it has %d values and %d counts; at most %d are allowed, and as many of both", len(values), len(counts), emfMaxValues)
+	}
+	for i, v := range values {
+		n := 1.0
+		if len(counts) > 0 {
+			n = counts[i]
+		}
+		if badValue(v) || badValue(n) || n < 0 {
+			return p, fmt.Errorf("%v times %v is beyond the range of CloudWatch", n, v)
+		}
+		if n > 0 {
+			p.Observe(v, n)
+		}
+	}
+	switch {
+	case p.Count > 0 && whole && set[2] <= set[3]:
+		// The values of a histogram are those of its buckets; these are exact.
+		p.Sum, p.Min, p.Max = set[1], set[2], set[3]
+	case p.Count == 0 && whole && set[0] > 0 && set[2] <= set[3]:
+		p = series.SetOf(set[0], set[1], set[2], set[3])
+	case p.Count == 0 || whole:
+		return p, errors.New("it has neither values nor a Count, Sum, Min and Max that go together")
+	}
 	return p, nil
 }

@@ -74,6 +74,18 @@ func TestEMF(t *testing.T) {
 		"a value is too great":       {emf(one, `"Op":"x","time":1e200`), nil, true},
 		"an array is empty":          {emf(one, `"Op":"x","time":[]`), nil, true},
 		"an array is too long":       {emf(one, `"Op":"x","time":[1`+strings.Repeat(",1", 100)+`]`), nil, true},
+		"set of statistics":          {emf(one, `"Op":"x","time":{"Count":4,"Sum":10,"Min":1,"Max":5}`), []string{"App time Op=x Milliseconds n=4 sum=10"}, false},
+		"histogram":                  {emf(one, `"Op":"x","time":{"Values":[1.1,3.3],"Counts":[3,1],"Count":4,"Sum":6.5,"Min":1,"Max":3.5}`), []string{"App time Op=x Milliseconds n=4 sum=6.5"}, false},
+		"values with counts":         {emf(one, `"Op":"x","time":{"Values":[1,3],"Counts":[3,1]}`), []string{"App time Op=x Milliseconds n=4 sum=6"}, false},
+		"values without counts":      {emf(one, `"Op":"x","time":{"Values":[1,3]}`), []string{"App time Op=x Milliseconds n=2 sum=4"}, false},
+		"part of a set":              {emf(one, `"Op":"x","time":{"Count":4,"Sum":10}`), nil, true},
+		"a set that cannot be":       {emf(one, `"Op":"x","time":{"Count":4,"Sum":10,"Min":5,"Max":1}`), nil, true},
+		"an empty set":               {emf(one, `"Op":"x","time":{"Count":0,"Sum":0,"Min":0,"Max":0}`), nil, true},
+		"counts of other values":     {emf(one, `"Op":"x","time":{"Values":[1,3],"Counts":[3]}`), nil, true},
+		"a negative count":           {emf(one, `"Op":"x","time":{"Values":[1],"Counts":[-3]}`), nil, true},
+		"a histogram of words":       {emf(one, `"Op":"x","time":{"Values":["a"]}`), nil, true},
+		"a histogram is too long":    {emf(one, `"Op":"x","time":{"Values":[1`+strings.Repeat(",1", 100)+`]}`), nil, true},
+		"an object of other things":  {emf(one, `"Op":"x","time":{"a":1}`), nil, true},
 		"names are case-sensitive":   {`{"_aws":{"timestamp":1795176000000,"CloudWatchMetrics":[]}}`, nil, true},
 		"bad unit":                   {emf(`{"Namespace":"App","Dimensions":[[]],"Metrics":[{"Name":"n","Unit":"Furlongs"}]}`, `"n":1`), nil, true},
 		"bad resolution":             {emf(`{"Namespace":"App","Dimensions":[[]],"Metrics":[{"Name":"n","StorageResolution":5}]}`, `"n":1`), nil, true},
@@ -194,4 +206,18 @@ func FuzzEMF(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The values of a histogram are those of its buckets, so that percentiles can
+// be told; its least, greatest and sum are exact.
+func TestEMFHistogram(t *testing.T) {
+	f := newFixture(t)
+	f.EMF([]byte(strings.Replace(emf(`{"Namespace":"Test","Dimensions":[[]],"Metrics":[{"Name":"h"}]}`, `"h":{"Values":[1.1,3.3],"Counts":[3,1],"Count":4,"Sum":6.5,"Min":1,"Max":3.2}`),
+		"1795176000000", fmt.Sprint(f.begin.UnixMilli()), 1)), f.begin)
+	if p := f.stats(t, "Test", "h", nil); p == nil || *p.Sum != 6.5 || *p.SampleCount != 4 || *p.Minimum != 1 || *p.Maximum != 3.2 {
+		t.Errorf("%+v", p)
+	}
+	if p := f.stats(t, "Test", "h", nil, "p50", "p100"); p == nil || p.ExtendedStatistics["p50"] != 1.1 || p.ExtendedStatistics["p100"] != 3.2 {
+		t.Errorf("%+v", p)
+	}
 }
