@@ -41,6 +41,7 @@ func TestClients(t *testing.T) {
 	tests := []struct{ name, want, program, script string }{
 		{"boto3", "boto3 is content", filepath.Join(clients, "python", "bin", "python"), "tour.py"},
 		{"boto3 observes", "boto3 has seen it all", filepath.Join(clients, "python", "bin", "python"), "observe.py"},
+		{"infrastructure", "what was written is what is read", filepath.Join(clients, "python", "bin", "python"), "infrastructure.py"},
 		{"JavaScript", "the SDK for JavaScript is content", "node", "tour.mjs"},
 	}
 	for _, test := range tests {

@@ -66,7 +66,7 @@ refused(e.InvalidParameterValueException, client.create_function, FunctionName="
         Handler="x", Role=ROLE, Code={"ZipFile": b"not a zip"})
 refused(e.PreconditionFailedException, client.update_function_code, FunctionName="boto", ZipFile=archive, RevisionId="old")
 refused(e.InvalidRequestContentException, client.invoke, FunctionName="boto", Payload=b"{")
-refused(ClientError, client.list_event_source_mappings)
+refused(ClientError, client.get_function_scaling_config, FunctionName="boto", Qualifier="$LATEST")
 
 client.delete_function(FunctionName="boto")
 refused(e.ResourceNotFoundException, client.invoke, FunctionName="boto")
