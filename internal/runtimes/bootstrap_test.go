@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ type startCommand struct {
 	dir string
 }
 
-const tellingInterpreter = "#!/bin/sh\nfor a in \"$@\"; do echo \"arg $a\"; done\nenv | sed 's/^/env /'\n"
+const tellingInterpreter = "#!/bin/sh\nfor a in \"$@\"; do echo \"arg $a\"; done\ntr '\\0' '\\n' < /proc/$$/environ | grep = | sed 's/^/env /'\n"
 
 func newStartCommand(t *testing.T, interpreter, script string) *startCommand {
 	t.Helper()
@@ -77,6 +78,30 @@ func TestPythonStart(t *testing.T) {
 	}
 	if env["SHLVL"] != "0" && strings.Contains(out, "SHLVL") {
 		t.Errorf("SHLVL=%s", env["SHLVL"])
+	}
+}
+
+// Variables of the function's own go through, whatever their names: those of
+// the start command begin with a line, as a function's never do.
+func TestStartLeavesVariables(t *testing.T) {
+	java := &build{Runtime: Runtime{Version: "17"}}
+	for interpreter, script := range map[string]string{
+		"python3.13": strings.ReplaceAll(pythonScript, "@VERSION@", "3.13"), "node": strings.ReplaceAll(nodeScript, "@VERSION@", "22"), "java": java.javaStart(),
+	} {
+		s := newStartCommand(t, interpreter, script)
+		own := map[string]string{}
+		for _, m := range regexp.MustCompile(`(?m)(?:^|[^A-Za-z_@-])([a-z_]+)(?:=|\b in )`).FindAllStringSubmatch(scriptHead+script+scriptTail, -1) {
+			own[strings.TrimLeft(m[1], "_")] = "mine"
+		}
+		if len(own) < 4 {
+			t.Fatalf("variables of the start command: %v", own)
+		}
+		_, env, out, _ := s.run(own)
+		for name := range own {
+			if env[name] != "mine" {
+				t.Errorf("%s: %s became %q\n%s", interpreter, name, env[name], out)
+			}
+		}
 	}
 }
 
@@ -148,12 +173,18 @@ func TestJavaStart(t *testing.T) {
 		"25": "--enable-native-access=ALL-UNNAMED --sun-misc-unsafe-memory-access=allow --add-opens=java.base/java.io=ALL-UNNAMED ",
 	} {
 		b := &build{Runtime: Runtime{Version: version}}
-		s := newStartCommand(t, "java", strings.ReplaceAll(javaScript, "@FLAGS@", b.javaFlags()))
-		args, _, _, _ := s.run(nil)
+		s := newStartCommand(t, "java", b.javaStart())
+		args, env, _, _ := s.run(map[string]string{"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "se cret", "PWD": "/var/task", "SHLVL": "0"})
 		want := "-XX:MaxHeapSize=870400k -XX:MaxMetaspaceSize=102400k -XX:+UseSerialGC -XX:+TieredCompilation -XX:TieredStopAtLevel=1 " +
 			"-Xshare:auto " + extra + "-cp " + s.dir + "/var/runtime/lib/* run.firn.Main"
 		if got := strings.Join(args, " "); got != want {
 			t.Errorf("%s: %s, want %s", version, got, want)
+		}
+		// As recorded from AWS.
+		_, pwd := env["PWD"]
+		_, level := env["SHLVL"]
+		if pwd || level || (env["AWS_ACCESS_KEY"] == "id" && env["AWS_SECRET_KEY"] == "se cret") != (version == "8") {
+			t.Errorf("%s: environment %v", version, env)
 		}
 	}
 }
@@ -235,6 +266,24 @@ func TestPythonPaths(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		return strings.ReplaceAll(strings.TrimSpace(string(out)), dir, "")
+	}
+	// What Python sets for want of a locale is not there up to 3.11, and there
+	// is no want of one from the function.
+	locale := func(vars ...string) string {
+		cmd := exec.CommandContext(t.Context(), python, "-c", "import os, runpy\nrun = runpy.run_path('"+dir+"/rt/bootstrap.py')\nrun['locale']()\nprint(os.environ.get('LC_CTYPE'))")
+		cmd.Env = append([]string{"PATH=/usr/bin:/bin"}, vars...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	old := exec.CommandContext(t.Context(), python, "-c", "import sys; sys.exit(sys.version_info >= (3, 12))").Run() == nil
+	if got := locale("LANG=C"); old != (got == "None") {
+		t.Errorf("LC_CTYPE is %s without a locale", got)
+	}
+	if got := locale("LC_CTYPE=C.UTF-8"); got != "C.UTF-8" {
+		t.Errorf("the function's LC_CTYPE became %s", got)
 	}
 	got := run()
 	if !strings.HasPrefix(got, "['a.b'] ['/task', '/opt/python/lib/python3.") || !strings.Contains(got, "/site-packages', '/opt/python', '/rt', '/pth'") ||

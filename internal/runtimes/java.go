@@ -155,7 +155,7 @@ func (b *build) fetchJavaClient() error {
 	if err := b.writeJavaMain(); err != nil {
 		return err
 	}
-	return b.writeScript(scriptHead + strings.ReplaceAll(javaScript, "@FLAGS@", b.javaFlags()) + scriptTail)
+	return b.writeScript(scriptHead + b.javaStart() + scriptTail)
 }
 
 func (b *build) resolveJavaClient(kept string) error {
@@ -174,6 +174,11 @@ func (b *build) resolveJavaClient(kept string) error {
 		return err
 	}
 	return os.Rename(fresh, kept)
+}
+
+// javaStart is the part of the start command that is Java's.
+func (b *build) javaStart() string {
+	return strings.NewReplacer("@FLAGS@", b.javaFlags(), "@VERSION@", b.Version).Replace(javaScript)
 }
 
 // javaFlags are those of newer versions only: they warn of what the client

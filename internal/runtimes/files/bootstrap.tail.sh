@@ -1,14 +1,14 @@
 
-wrapper=$AWS_LAMBDA_EXEC_WRAPPER
-if [ -z "$wrapper" ]; then
-  exec "$@"
+_wrapper=$AWS_LAMBDA_EXEC_WRAPPER
+if [ -z "$_wrapper" ]; then
+  exec $_plain "$@"
 fi
-if [ ! -f "$wrapper" ]; then
-  echo "AWS_LAMBDA_EXEC_WRAPPER: $wrapper does not exist"
+if [ ! -f "$_wrapper" ]; then
+  echo "AWS_LAMBDA_EXEC_WRAPPER: $_wrapper does not exist"
   exit 127
 fi
-if [ ! -x "$wrapper" ]; then
-  echo "AWS_LAMBDA_EXEC_WRAPPER: $wrapper is not executable"
+if [ ! -x "$_wrapper" ]; then
+  echo "AWS_LAMBDA_EXEC_WRAPPER: $_wrapper is not executable"
   exit 126
 fi
-exec "$wrapper" "$@"
+exec "$_wrapper" "$@"

@@ -1,24 +1,24 @@
 # NODE_PATH of the function's own replaces the places in layers.
 if [ -z "$NODE_PATH" ]; then
-  NODE_PATH=$opt/nodejs/node@VERSION@/node_modules:$opt/nodejs/node_modules:$runtime/node_modules:$runtime:$LAMBDA_TASK_ROOT
+  NODE_PATH=$_opt/nodejs/node@VERSION@/node_modules:$_opt/nodejs/node_modules:$_runtime/node_modules:$_runtime:$LAMBDA_TASK_ROOT
   export NODE_PATH
 fi
 unset _FIRN_OPT
 
-set -- "$lang/bin/node"
+set -- "$_lang/bin/node"
 if [ @VERSION@ = 22 ]; then
   # Off on Lambda unless the function's NODE_OPTIONS ask for them.
-  for feature in require-module detect-module; do
+  for _feature in require-module detect-module; do
     case $NODE_OPTIONS in
-    *"-experimental-$feature"*) ;;
-    *) set -- "$@" "--no-experimental-$feature" ;;
+    *"-experimental-$_feature"*) ;;
+    *) set -- "$@" "--no-experimental-$_feature" ;;
     esac
   done
 fi
 
 # A tenth of the memory is for young objects, half of it for each half-space.
-young=$((${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-128} / 10))
+_young=$((${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-128} / 10))
 set -- "$@" --expose-gc --max-http-header-size=81920 \
-  "--max-semi-space-size=$((young / 2))" \
-  "--max-old-space-size=$((${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-128} - young))" \
-  "$runtime/index.mjs"
+  "--max-semi-space-size=$((_young / 2))" \
+  "--max-old-space-size=$((${AWS_LAMBDA_FUNCTION_MEMORY_SIZE:-128} - _young))" \
+  "$_runtime/index.mjs"

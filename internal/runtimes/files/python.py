@@ -21,8 +21,18 @@ def paths():
         site.addsitedir(p)  # .pth files
 
 
+def locale():
+    # Up to 3.11 AWS's system has the locale that LANG names, and Python has no
+    # cause to set another one, as it does on systems without.
+    if sys.version_info < (3, 12) and "LC_CTYPE" in os.environ:
+        with open("/proc/self/environ", "rb") as f:
+            if b"\0LC_CTYPE=" not in b"\0" + f.read():
+                del os.environ["LC_CTYPE"]
+
+
 if __name__ == "__main__":
     paths()
+    locale()
     from awslambdaric.__main__ import main
 
     main([sys.argv[0], os.environ.get("_HANDLER", "")])

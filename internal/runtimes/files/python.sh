@@ -1,1 +1,1 @@
-set -- "$lang/bin/python@VERSION@" "$runtime/bootstrap.py"
+set -- "$_lang/bin/python@VERSION@" "$_runtime/bootstrap.py"
