@@ -55,3 +55,6 @@ type Image struct {
 	WorkingDir string   // "" is the image's own, else /
 	Env        []string // of the image, KEY=VALUE
 }
+
+// DefaultLogGroup is the log group of a function that has no other configured.
+func DefaultLogGroup(function string) string { return "/aws/lambda/" + function }

@@ -221,7 +221,7 @@ func (c *Control) newRecord(ctx context.Context, name string, in *lambda.CreateF
 		EphemeralStorage: &types.EphemeralStorage{Size: ptr(int32(firn.DefaultEphemeralStorageMB))},
 		TracingConfig:    &types.TracingConfigResponse{Mode: types.TracingModePassThrough},
 		SnapStart:        &types.SnapStartResponse{ApplyOn: types.SnapStartApplyOnNone, OptimizationStatus: types.SnapStartOptimizationStatusOff},
-		LoggingConfig:    &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: ptr("/aws/lambda/" + name)},
+		LoggingConfig:    &types.LoggingConfig{LogFormat: types.LogFormatText, LogGroup: ptr(firn.DefaultLogGroup(name))},
 		RevisionId:       ptr(awswire.NewRequestID()),
 		LastModified:     c.timestamp(),
 		State:            types.StatePending,

@@ -221,7 +221,7 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		ARN:         v.ARN,
 		Environment: cfg.ID,
 		LogGroup:    v.LogGroup,
-		LogStream:   logStream(cfg.Now(), v.Version),
+		LogStream:   logStream(cfg.Now(), v),
 		MemoryMB:    v.MemoryMB,
 		Account:     v.Account,
 		Region:      v.Region,
@@ -247,6 +247,7 @@ func Start(ctx context.Context, cfg Config) (*Environment, error) {
 		Now:             cfg.Now,
 
 		AvailabilityZoneID: zoneID(v.Region),
+		Alive:              e.runtimeAlive,
 	})
 	e.group.Go(e.serve)
 	e.group.Go(e.watchSandbox)

@@ -194,6 +194,14 @@ func (e *Environment) releaseHeld(f *flight) {
 	e.giveHeldLocked(f)
 }
 
+// runtimeAlive is called when the runtime asks for its next event before the
+// end of its response was handled, which may be waiting for this news.
+func (e *Environment) runtimeAlive() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.runtimeReadyLocked()
+}
+
 // runtimeReadyLocked notes that the runtime asks for its next event: mostly it is
 // through with the invocation.
 func (e *Environment) runtimeReadyLocked() {

@@ -189,9 +189,15 @@ func (e *Environment) extensionVariables() []string {
 }
 
 // logStream makes the name of the environment's log stream:
-// yyyy/mm/dd/[version] and 32 hexadecimal digits.
-func logStream(now time.Time, version string) string {
+// yyyy/mm/dd/[version] and 32 hexadecimal digits. In a log group of the
+// customer's choice, which functions may share, the function's name stands
+// before the version (recorded from AWS).
+func logStream(now time.Time, v *firn.FunctionVersion) string {
 	var id [16]byte
 	rand.Read(id[:]) // never fails
-	return now.UTC().Format("2006/01/02") + "/[" + version + "]" + hex.EncodeToString(id[:])
+	name := ""
+	if v.LogGroup != "" && v.LogGroup != firn.DefaultLogGroup(v.Name) {
+		name = v.Name
+	}
+	return now.UTC().Format("2006/01/02") + "/" + name + "[" + v.Version + "]" + hex.EncodeToString(id[:])
 }

@@ -116,6 +116,9 @@ func (s *Server) awaitResponse() {
 	if ended == nil {
 		return
 	}
+	if s.cfg.Alive != nil {
+		s.cfg.Alive()
+	}
 	timer := time.NewTimer(hangUpTime)
 	defer timer.Stop()
 	select {

@@ -35,9 +35,13 @@ type Config struct {
 	MetadataToken, AvailabilityZoneID string
 	// NoExtensions switches the Extensions API off: 404.
 	NoExtensions bool
-	Buffers      *Buffers
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Alive, if it is not nil, is called when the runtime asks for its next
+	// event while the end of its response is still to be handled. The request
+	// comes to Handle after that end, which must not wait for it.
+	Alive   func()
+	Buffers *Buffers
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // Server serves one environment. Methods are safe for concurrent use.
