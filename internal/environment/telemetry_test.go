@@ -426,7 +426,7 @@ func TestRecordsOfAnInvocation(t *testing.T) {
 		return `\{"name":"` + name + `","start":` + date + `,"durationMs":` + ms + `\}`
 	}
 	want := map[string]string{
-		"platform.start": `^\{"requestId":"` + id + `","version":"\$LATEST",` + regexp.QuoteMeta(tracing) + `\}$`,
+		"platform.start": `^\{"requestId":"` + id + `","functionArn":"arn:aws:lambda:eu-central-1:123456789012:function:fn:live","version":"\$LATEST",` + regexp.QuoteMeta(tracing) + `\}$`,
 		"platform.runtimeDone": `^\{"requestId":"` + id + `","status":"success","metrics":\{"durationMs":` + ms + `,"producedBytes":\d+\},"spans":\[` +
 			span("responseLatency") + "," + span("responseDuration") + "," + span("runtimeOverhead") + `\],` + regexp.QuoteMeta(tracing) + `\}$`,
 		"platform.report": `^\{"requestId":"` + id + `","status":"success","metrics":\{"durationMs":` + ms + `,"billedDurationMs":\d+,"memorySizeMB":256,"maxMemoryUsedMB":\d+,"initDurationMs":` + ms + `\},"spans":\[` +

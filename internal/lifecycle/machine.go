@@ -1,6 +1,10 @@
 package lifecycle
 
-import "time"
+import (
+	"time"
+
+	"github.com/firn-run/firn"
+)
 
 // stage is where in its life an environment is.
 type stage uint8
@@ -167,7 +171,7 @@ func (m *Machine) beginInit(s stage) {
 		FunctionName:       m.cfg.FunctionName,
 		FunctionVersion:    m.cfg.FunctionVersion,
 		InstanceID:         m.cfg.InstanceID,
-		InstanceMaxMemory:  m.cfg.InstanceMaxMemoryMB,
+		InstanceMaxMemory:  int64(m.cfg.InstanceMaxMemoryMB) * firn.MiB,
 	})
 	if !m.launchExtensions() {
 		return

@@ -72,7 +72,7 @@ type (
 		FunctionName       string `json:"functionName"`
 		FunctionVersion    string `json:"functionVersion"`
 		InstanceID         string `json:"instanceId,omitempty"`
-		InstanceMaxMemory  int    `json:"instanceMaxMemory,omitempty"`
+		InstanceMaxMemory  int64  `json:"instanceMaxMemory,omitempty"` // in bytes
 	}
 	InitRuntimeDone struct {
 		Stamp
@@ -101,11 +101,11 @@ type (
 	Start struct {
 		Stamp
 		RequestID string `json:"requestId"`
-		Version   string `json:"version,omitempty"`
-		Tracing   *Trace `json:"tracing,omitempty"`
 		// InvokedARN is the function's ARN with the qualifier that the caller
-		// used, for metrics; TraceID is the whole trace header, sampled or not.
-		InvokedARN string `json:"-"`
+		// used; TraceID is the whole trace header, sampled or not.
+		InvokedARN string `json:"functionArn,omitempty"`
+		Version    string `json:"version,omitempty"`
+		Tracing    *Trace `json:"tracing,omitempty"`
 		TraceID    string `json:"-"`
 	}
 	RuntimeDone struct {

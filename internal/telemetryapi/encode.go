@@ -139,6 +139,11 @@ type (
 	logsRequest struct {
 		RequestID string `json:"requestId"`
 	}
+	logsStart struct {
+		RequestID string           `json:"requestId"`
+		Version   string           `json:"version,omitempty"`
+		Tracing   *lifecycle.Trace `json:"tracing,omitempty"`
+	}
 	logsRuntimeDone struct {
 		RequestID string `json:"requestId"`
 		Status    string `json:"status"`
@@ -173,6 +178,8 @@ func logsStatus(status string) string {
 func (e *encoder) logsRecord(out *encoded, rec lifecycle.Record) {
 	at, kind := rec.When(), rec.RecordType()
 	switch r := rec.(type) {
+	case lifecycle.Start:
+		e.record(out, at, kind, logsStart{r.RequestID, r.Version, r.Tracing})
 	case lifecycle.RuntimeDone:
 		e.record(out, at, kind, logsRuntimeDone{r.RequestID, logsStatus(r.Status)})
 	case lifecycle.Report:

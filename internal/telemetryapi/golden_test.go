@@ -33,7 +33,7 @@ func script(t *testing.T, h *Hub, subscribeAll func()) {
 
 	h.BeginInit()
 	h.Record("", lifecycle.InitStart{Stamp: stamp(), InitializationType: "on-demand", Phase: "init", FunctionName: "hello",
-		FunctionVersion: "$LATEST", InstanceID: "2026/01/01/[$LATEST]0123", InstanceMaxMemory: 128})
+		FunctionVersion: "$LATEST", InstanceID: "2026/01/01/[$LATEST]0123", InstanceMaxMemory: 128 << 20})
 	line("logger", "starting")
 	line("logger", `{"level":"info","message":"starting"}`)
 	subscribeAll()
@@ -45,7 +45,7 @@ func script(t *testing.T, h *Hub, subscribeAll func()) {
 	h.EndInit()
 	h.Record("", lifecycle.Phase{Stamp: stamp(), Name: "frozen"})
 
-	h.Record("r1", lifecycle.Start{Stamp: stamp(), RequestID: "r1", Version: "$LATEST", Tracing: trace})
+	h.Record("r1", lifecycle.Start{Stamp: stamp(), RequestID: "r1", InvokedARN: "arn:aws:lambda:us-east-1:123456789012:function:hello:live", Version: "$LATEST", Tracing: trace})
 	line("", "Function: a <line> & more")
 	line("", `{"level":"INFO","message":"as an object"}`)
 	line("logger", "seen")
