@@ -74,7 +74,7 @@ func seesOnlyItself(t *testing.T, n *node) {
 		t.Errorf("it sees the processes %v, want %v: the sandbox's init and itself", in.Processes, want)
 	}
 	for _, name := range in.Interfaces {
-		if name != "lo" && name != "eth0" {
+		if name != "lo" && name != "vinternal_1" {
 			t.Errorf("it sees the interface %s", name)
 		}
 	}
@@ -109,7 +109,7 @@ func seesOnlySystemFiles(t *testing.T, n *node) {
 		"/var":      "/var/lang|/var/runtime|/var/task(/bootstrap|/setid)?|/var/tmp",
 		"/var/task": "/var/task/(bootstrap|setid)",
 		"/dev":      "/dev/(fd|full|null|ptmx|pts|pts/ptmx|random|stderr|stdin|stdout|tty|urandom|zero)",
-		"/etc": "/etc/(alternatives|group|hosts|ld.so.cache|localtime|nsswitch.conf|passwd|resolv.conf|ld-musl-[a-z0-9_]+.path|crypto-policies|ca-certificates|pki)(/.*)?|" +
+		"/etc": "/etc/(alternatives|group|hosts|ld.so.cache|localtime|nsswitch.conf|os-release|passwd|resolv.conf|ld-musl-[a-z0-9_]+.path|crypto-policies|ca-certificates|pki)(/.*)?|" +
 			"/etc/ssl(/certs|/openssl.cnf|/cert.pem)?",
 	} {
 		ok := regexp.MustCompile(`^(` + allowed + `)$`)

@@ -278,7 +278,7 @@ func TestInside(t *testing.T) {
 	for _, name := range strings.Fields(f["etc"]) {
 		switch name {
 		case "alternatives", "ca-certificates", "crypto-policies", "group", "hosts", "ld.so.cache", "ld-musl-x86_64.path",
-			"ld-musl-aarch64.path", "localtime", "nsswitch.conf", "passwd", "pki", "resolv.conf", "ssl":
+			"ld-musl-aarch64.path", "localtime", "nsswitch.conf", "os-release", "passwd", "pki", "resolv.conf", "ssl":
 		default:
 			t.Errorf("/etc has %s", name)
 		}

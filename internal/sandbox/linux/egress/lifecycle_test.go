@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/firn-run/firn/internal/sandbox/linux/egress"
+	"github.com/firn-run/firn/internal/sandbox/linux/egress/tun"
 )
 
 func TestLimits(t *testing.T) {
@@ -158,7 +159,7 @@ func (b *box) closeAtOnce() {
 	if s := b.stack.Stats(); s.TCP != 0 || s.UDP != 0 || s.Awake {
 		b.t.Errorf("after closing: %+v", s)
 	}
-	err := b.within(func() error { _, err := net.InterfaceByName("eth0"); return err })
+	err := b.within(func() error { _, err := net.InterfaceByName(tun.Name); return err })
 	if err == nil {
 		b.t.Error("the interface is still there")
 	}

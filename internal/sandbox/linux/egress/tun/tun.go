@@ -36,9 +36,9 @@ import (
 // DevicePath is where the kernel offers TUN devices.
 const DevicePath = "/dev/net/tun"
 
-// Name is the interface's name inside the sandbox. It says nothing of what is
-// behind it, and is the name most programs expect the first interface to have.
-const Name = "eth0"
+// Name is the interface's name inside the sandbox: the one that Lambda's has,
+// under which extensions look for the function's traffic in /proc/net/dev.
+const Name = "vinternal_1"
 
 // MTU is the interface's largest packet in bytes. There is no wire behind the
 // device that could limit it, and the cost of a connection is paid per packet;
