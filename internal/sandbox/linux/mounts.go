@@ -31,7 +31,7 @@ func findSystemFiles() (systemFiles, error) {
 		"/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf",
 		"/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted",
 		"/etc/crypto-policies", "/etc/ca-certificates/extracted",
-		"/etc/alternatives", "/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
+		"/etc/os-release", "/etc/alternatives", "/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
 	} {
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) {
