@@ -35,35 +35,21 @@ func (p *processes) rest() error {
 	if !restable() {
 		return p.ctl.send(0, &initproto.Rested{})
 	}
+	if !p.idle {
+		// The main thread waits for children and nothing else: here is one. It
+		// rests once it has collected this one, whose end would wake it again.
+		pid := stillborn()
+		if pid < 0 {
+			return p.ctl.send(0, &initproto.Rested{})
+		}
+		p.waker = pid
+	}
 	p.resting = true
 	p.changed.Broadcast()
-	if !p.idle {
-		p.waker = pending
-		go p.wakeReaper() // on a thread that may execute init's own program
-	}
 	for p.resting {
 		p.changed.Wait()
 	}
 	return p.ctl.send(0, &initproto.Rested{})
-}
-
-// pending stands for the process of wakeReaper before it has a number.
-const pending = -1
-
-// wakeReaper starts a process that ends at once. The main thread waits for
-// children and nothing else: here is one. It rests once it has collected this
-// one, whose end would otherwise wake it.
-func (p *processes) wakeReaper() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	null := uintptr(p.null)
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{"init", "noop"}, &syscall.ProcAttr{Files: []uintptr{null, null, null}})
-	if err != nil {
-		p.waker, p.resting = 0, false
-		p.changed.Broadcast()
-		return
-	}
-	p.waker = pid
 }
 
 // fallAsleepLocked executes the program anew, on the main thread. It returns

@@ -6,5 +6,9 @@ package main
 //lint:ignore U1000 the linker is told of it
 func entry()
 
+// stillborn starts a process that has ended when it returns, and returns its
+// number, or a negated error number.
+func stillborn() int
+
 // restable says that the program did begin at entry.
 func restable() bool
