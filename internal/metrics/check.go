@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -44,13 +46,33 @@ func (f *faults) present(path string, text *string) bool {
 	return true
 }
 
+// text notes what is wrong with a name or a value of at most so many
+// characters, of those that can be printed in ASCII.
+func (f *faults) text(path, text string, most int) {
+	if !printable(text) {
+		f.bad("The value for parameter %s contains non-ASCII characters.", path)
+	}
+	if len(text) > most {
+		f.bad("The parameter %s must be shorter than %d characters.", path, most+1)
+	}
+}
+
 func (f *faults) bad(format string, args ...any) {
 	f.invalid = note(f.invalid, format, args...)
 }
 
 // refused notes a value that is none of its kind.
-func (f *faults) refused(path string, value any) {
-	f.bad("The value %v for parameter %s is invalid.", value, path)
+func (f *faults) refused(path, value string) {
+	f.bad("The value %s for parameter %s is invalid.", value, path)
+}
+
+// number notes a number beyond what CloudWatch takes.
+func (f *faults) number(path string, n float64) {
+	shown := strconv.FormatFloat(n, 'g', -1, 64)
+	if math.IsInf(n, 0) {
+		shown = strings.TrimPrefix(shown, "+") + "inity" // as Java has it
+	}
+	f.refused(path, shown)
 }
 
 // size notes a list that is too long.

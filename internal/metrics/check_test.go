@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,9 @@ func TestFaultsAsRecorded(t *testing.T) {
 		{put(with(func(d *types.MetricDatum) { d.Dimensions = dims("a", "1", "a", "2") })), "InvalidParameterValueException: No metric may specify the same dimension name twice."},
 		{put(with(func(d *types.MetricDatum) { d.StorageResolution = aws.Int32(300) })), "InvalidParameterValueException: The parameter MetricData.member.1.StorageResolution must be a value in the set [ 1, 60 ]."},
 		{put(with(func(d *types.MetricDatum) { d.Value, d.Values = nil, make([]float64, 151) })), "InvalidParameterValueException: The collection MetricData.member.1.Values must not have a size greater than 150."},
+		{put(with(func(d *types.MetricDatum) { d.Dimensions = dims("a", "1", "b", "ä"+strings.Repeat("a", 1023)) })), "InvalidParameterValueException: The value for parameter MetricData.member.1.Dimensions.member.2.Value contains non-ASCII characters.\nThe parameter MetricData.member.1.Dimensions.member.2.Value must be shorter than 1025 characters."},
+		{put(with(func(d *types.MetricDatum) { d.Value = aws.Float64(math.NaN()) })), "InvalidParameterValueException: The value NaN for parameter MetricData.member.1.Value is invalid."},
+		{put(with(func(d *types.MetricDatum) { d.Value = aws.Float64(math.Inf(-1)) })), "InvalidParameterValueException: The value -Infinity for parameter MetricData.member.1.Value is invalid."},
 		{put(slices.Repeat([]types.MetricDatum{old}, 1001)...), "InvalidParameterValueException: The collection MetricData must not have a size greater than 1000."},
 		{put(with(func(d *types.MetricDatum) { d.Values = []float64{1, 10} })), "InvalidParameterCombinationException: The parameters MetricData.member.1.Value and MetricData.member.1.Values are mutually exclusive and you have specified both."},
 		{put(with(func(d *types.MetricDatum) { d.StatisticValues = set(10, 55, 1, 10) })), "InvalidParameterCombinationException: The parameters MetricData.member.1.Value and MetricData.member.1.StatisticValues are mutually exclusive and you have specified both."},
@@ -75,6 +79,7 @@ func TestFaultsAsRecorded(t *testing.T) {
 		{stats(func(in *cloudwatch.GetMetricStatisticsInput) { in.StartTime = in.EndTime }), "InvalidParameterValueException: The parameter StartTime must not equal parameter EndTime."},
 		{stats(func(*cloudwatch.GetMetricStatisticsInput) {}), "InvalidParameterCombinationException: You have requested up to 20161 datapoints, which exceeds the limit of 1440. You may reduce the datapoints requested by increasing Period, or decreasing the time range."},
 		{data(later, types.MetricDataQuery{Id: aws.String("e")}), "ValidationException: The parameter MetricDataQueries.member.1.MetricStat is required.\n"},
+		{data(later, metricQuery("a", "a", "None", 60), metricQuery("b", "b", "", 60)), "ValidationException: The value None for parameter MetricDataQueries.member.1.MetricStat.Stat is not a valid statistic.\nThe value  for parameter MetricDataQueries.member.2.MetricStat.Stat is not a valid statistic.\n"},
 		{data(f.begin, metricQuery("a", "a", "Sum", 60)), "ValidationException: The parameter StartTime must not equal parameter EndTime.\n"},
 		{data(later, metricQuery("6a", "a", "Sum", 60)), "ValidationException: The value 6a for parameter MetricDataQueries.member.1.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$.\n"},
 		{data(later, slices.Repeat([]types.MetricDataQuery{metricQuery("a", "a", "Sum", 60)}, 501)...), "ValidationException: The collection MetricDataQueries must not have a size greater than 500.\n"},

@@ -369,5 +369,8 @@ func aggregate(raw []byte) (p series.Point, err error) {
 	case p.Count == 0 || whole:
 		return p, errors.New("it has neither values nor a Count, Sum, Min and Max that go together")
 	}
+	if badValue(p.Sum) || badValue(p.Count) {
+		return p, fmt.Errorf("its values and counts add up to %v, which is beyond the range of CloudWatch", p.Sum)
+	}
 	return p, nil
 }

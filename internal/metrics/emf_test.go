@@ -78,6 +78,7 @@ func TestEMF(t *testing.T) {
 		"histogram":                  {emf(one, `"Op":"x","time":{"Values":[1.1,3.3],"Counts":[3,1],"Count":4,"Sum":6.5,"Min":1,"Max":3.5}`), []string{"App time Op=x Milliseconds n=4 sum=6.5"}, false},
 		"values with counts":         {emf(one, `"Op":"x","time":{"Values":[1,3],"Counts":[3,1]}`), []string{"App time Op=x Milliseconds n=4 sum=6"}, false},
 		"values without counts":      {emf(one, `"Op":"x","time":{"Values":[1,3]}`), []string{"App time Op=x Milliseconds n=2 sum=4"}, false},
+		"a histogram too great":      {emf(one, `"Op":"x","time":{"Values":[1e100],"Counts":[1e100]}`), nil, true},
 		"part of a set":              {emf(one, `"Op":"x","time":{"Count":4,"Sum":10}`), nil, true},
 		"a set that cannot be":       {emf(one, `"Op":"x","time":{"Count":4,"Sum":10,"Min":5,"Max":1}`), nil, true},
 		"an empty set":               {emf(one, `"Op":"x","time":{"Count":0,"Sum":0,"Min":0,"Max":0}`), nil, true},

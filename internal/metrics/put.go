@@ -69,8 +69,12 @@ func knownUnit(unit string) bool {
 func (s *Store) putMetricData(_ context.Context, in *cloudwatch.PutMetricDataInput) (*cloudwatch.PutMetricDataOutput, error) {
 	var wrong faults
 	if wrong.present("Namespace", in.Namespace) {
-		if problem := badNamespace(*in.Namespace); problem != "" {
-			wrong.bad("%s", problem)
+		wrong.text("Namespace", *in.Namespace, maxNameLength)
+		switch ns := *in.Namespace; {
+		case strings.HasPrefix(ns, "AWS/"):
+			wrong.refused("Namespace", "AWS/")
+		case ns[0] == ':':
+			wrong.refused("Namespace", ns)
 		}
 	}
 	data := slices.Clone(in.MetricData)
@@ -111,8 +115,8 @@ type datum struct {
 
 // sample reads it. What is wrong is noted; then the sample is of no use.
 func (d *datum) sample(namespace string, now time.Time) series.Sample {
-	if d.wrong.present(d.path+".MetricName", d.MetricName) && (len(*d.MetricName) > maxNameLength || !printable(*d.MetricName)) {
-		d.wrong.refused(d.path+".MetricName", *d.MetricName)
+	if d.wrong.present(d.path+".MetricName", d.MetricName) {
+		d.wrong.text(d.path+".MetricName", *d.MetricName, maxNameLength)
 	}
 	dims := d.wrong.dimensions(d.path+".Dimensions", d.Dimensions)
 	if !knownUnit(string(d.Unit)) {
@@ -153,12 +157,14 @@ func (f *faults) dimensions(path string, list []types.Dimension) []series.Dimens
 		if !named || !valued {
 			continue
 		}
+		f.text(at+".Name", *d.Name, maxNameLength)
+		f.text(at+".Value", *d.Value, maxValueBytes)
 		switch {
 		case slices.ContainsFunc(dims, func(earlier series.Dimension) bool { return earlier.Name == *d.Name }):
 			f.bad("No metric may specify the same dimension name twice.")
-		case badDimension(*d.Name, "x"):
+		case strings.TrimSpace(*d.Name) == "" || (*d.Name)[0] == ':':
 			f.refused(at+".Name", *d.Name)
-		case badDimension("x", *d.Value):
+		case strings.TrimSpace(*d.Value) == "":
 			f.refused(at+".Value", *d.Value)
 		}
 		dims = append(dims, series.Dimension{Name: *d.Name, Value: *d.Value})
@@ -177,7 +183,7 @@ func (d *datum) point() series.Point {
 		d.wrong.mixed("The parameter values must appears when the counts parameter is specified.") // as AWS has it
 	case d.Value != nil:
 		if badValue(*d.Value) {
-			d.wrong.refused(d.path+".Value", *d.Value)
+			d.wrong.number(d.path+".Value", *d.Value)
 		}
 		return series.PointOf(*d.Value, 1)
 	case d.StatisticValues != nil:
@@ -205,14 +211,17 @@ func (d *datum) values() (p series.Point) {
 			n = d.Counts[i]
 		}
 		if badValue(v) {
-			d.wrong.refused(fmt.Sprintf("%s.Values.member.%d", d.path, i+1), v)
+			d.wrong.number(fmt.Sprintf("%s.Values.member.%d", d.path, i+1), v)
 		}
 		if badValue(n) || n < 0 {
-			d.wrong.refused(fmt.Sprintf("%s.Counts.member.%d", d.path, i+1), n)
+			d.wrong.number(fmt.Sprintf("%s.Counts.member.%d", d.path, i+1), n)
 		}
 		if n > 0 {
 			p.Observe(v, n)
 		}
+	}
+	if badValue(p.Sum) {
+		d.wrong.number(d.path+".Values", p.Sum) // all of them together
 	}
 	if p.Count == 0 {
 		d.wrong.bad("The parameter %s.Counts must have a member greater than 0.", d.path)
@@ -233,7 +242,7 @@ func (d *datum) set() series.Point {
 			d.wrong.required(path)
 			whole = false
 		case badValue(*m.value):
-			d.wrong.refused(path, *m.value)
+			d.wrong.number(path, *m.value)
 		}
 	}
 	if !whole {
