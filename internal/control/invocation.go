@@ -71,6 +71,10 @@ func (c *Control) TurnedOff(ref firn.FunctionRef) bool {
 	return reserved != nil && *reserved == 0
 }
 
+// streamedType is the type of streamed responses that have no other. Recorded
+// answers of Invoke have it for functions that stream, and JSON's otherwise.
+const streamedType = "application/octet-stream"
+
 func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
 	req, err := c.invokeRequest(r)
 	if err != nil {
@@ -99,6 +103,9 @@ func (c *Control) serveInvoke(w http.ResponseWriter, r *awswire.Request) error {
 	defer out.Release()
 	header := w.Header()
 	header["Content-Type"] = []string{"application/json"}
+	if out.ContentType == streamedType && out.FunctionError == "" {
+		header["Content-Type"] = []string{streamedType}
+	}
 	header["Content-Length"] = []string{strconv.Itoa(len(out.Payload))}
 	header["X-Amz-Executed-Version"] = []string{out.ExecutedVersion}
 	header["X-Amzn-Remapped-Content-Length"] = []string{"0"} // in every recorded answer

@@ -91,6 +91,11 @@ func TestResponseStream(t *testing.T) {
 	if got := w.call("f", `{"do":"stream","n":2}`); got != "chunk 0\nchunk 1\n" {
 		t.Errorf("buffered: %q", got)
 	}
+	for sent, want := range map[string]string{"application/octet-stream": "application/octet-stream", "text/html": "application/json"} {
+		if resp, _ := w.post("f", nil, `{"do":"stream","n":1,"type":"`+sent+`"}`); resp.Header.Get("Content-Type") != want {
+			t.Errorf("buffered, of type %s: %v", sent, resp.Header)
+		}
+	}
 }
 
 // TestResponseStreamErrors has the ends that are the function's doing: they are
