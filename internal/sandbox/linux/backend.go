@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +35,8 @@ type Backend struct {
 	slots      *slots
 	claims     *claims
 	pool       *pool // nil without one
+
+	creating atomic.Int32 // sandboxes that callers of Create wait for
 
 	work sync.WaitGroup // goroutines of sandboxes being released
 	once sync.Once      // of Close
@@ -231,7 +235,10 @@ func (b *Backend) attempt(ctx context.Context, spec sandbox.Spec, network sandbo
 	}
 	if k == nil {
 		var err error
-		if k, err = b.newBlank(ctx, network, spec.RootDir); err != nil {
+		b.creating.Add(1)
+		k, err = b.newBlank(ctx, network, spec.RootDir)
+		b.creating.Add(-1)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -241,6 +248,10 @@ func (b *Backend) attempt(ctx context.Context, spec sandbox.Spec, network sandbo
 	}
 	return s, nil
 }
+
+// crowded says that more callers wait for sandboxes than the machine can serve
+// at once: what saves memory only is put off.
+func (b *Backend) crowded() bool { return int(b.creating.Load()) > runtime.NumCPU() }
 
 func (b *Backend) networkFor(spec sandbox.Spec) (sandbox.Network, error) {
 	switch spec.Network {

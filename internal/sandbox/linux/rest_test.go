@@ -173,3 +173,33 @@ func TestRestUnderAttack(t *testing.T) {
 		t.Errorf("%q, %+v", out, exit)
 	}
 }
+
+// While many wait for sandboxes the freeze is not preceded by a rest.
+func TestRestIsPutOff(t *testing.T) {
+	s, _ := resting(t)
+	if err := s.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	parked(t, s)
+	many := int32(runtime.NumCPU() + 1)
+	s.b.creating.Add(many)
+	if err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if got := called(t, s); got != "init\x00" {
+		t.Errorf("init is called %q", got)
+	}
+	s.starting.Lock()
+	if s.settling || !s.frozen {
+		t.Error("not frozen at once")
+	}
+	s.starting.Unlock()
+	s.b.creating.Add(-many)
+	if err := s.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	needRest(t, s)
+}
