@@ -291,6 +291,20 @@ func TestNextHeadersAndVariables(t *testing.T) {
 	}
 }
 
+// Search paths of the custom runtimes, as recorded.
+func TestSearchPaths(t *testing.T) {
+	for runtime, want := range map[string][2]string{
+		"provided.al2":    {"/usr/local/bin:", "/lib64:"},
+		"provided.al2023": {"/var/lang/bin:/usr/local/bin:", "/var/lang/lib:/lib64:"},
+	} {
+		w := start(t, fixture{config: func(c *Config) { c.Version.Runtime = runtime }})
+		vars := w.defaultVariables()
+		if !strings.HasPrefix(vars["PATH"], want[0]) || !strings.HasPrefix(vars["LD_LIBRARY_PATH"], want[1]) {
+			t.Errorf("%s: %q and %q", runtime, vars["PATH"], vars["LD_LIBRARY_PATH"])
+		}
+	}
+}
+
 func TestCallerGone(t *testing.T) {
 	w := start(t, fixture{})
 	w.waitReady()

@@ -92,9 +92,13 @@ func (e *Environment) defaultVariables() map[string]string {
 	}
 	vars["LANG"] = "en_US.UTF-8"
 	vars["TZ"] = ":UTC"
-	vars["PATH"] = withPaths("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", paths)
+	programs, libraries := "/var/lang/bin:", "/var/lang/lib:"
+	if e.cfg.Version.Runtime == "provided.al2" { // has no language, and alone does without its place: recorded
+		programs, libraries = "", ""
+	}
+	vars["PATH"] = withPaths(programs+"/usr/local/bin:/usr/bin/:/bin:/opt/bin", paths)
 	vars["LD_LIBRARY_PATH"] = withPaths(
-		"/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib", paths)
+		libraries+"/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib", paths)
 	return vars
 }
 
