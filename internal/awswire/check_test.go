@@ -91,6 +91,7 @@ func TestConstraintMessages(t *testing.T) {
 		{"POST", aliases, routing(`{"$LATEST":0.5}`), fmt.Sprintf(weights, "{$LATEST=0.5}", version)},
 		{"PUT", "/2024-08-31/functions/f/recursion-config", `{"RecursiveLoop":"x"}`, one + "Value 'x' at 'recursiveLoop' failed to satisfy constraint: Member must satisfy enum value set: [Terminate, Allow]"},
 		{"GET", create + "?MaxItems=0", "", one + "Value '0' at 'maxItems' failed to satisfy constraint: Member must have value greater than or equal to 1"},
+		{"POST", "/2021-10-31/functions/f/url", `{"AuthType":"NONE","InvokeMode":"x"}`, one + "Value 'x' at 'invokeMode' failed to satisfy constraint: Member must satisfy enum value set: [RESPONSE_STREAM, BUFFERED]"},
 		{"GET", create + "?FunctionVersion=SOME", "", one + "Value 'SOME' at 'functionVersion' failed to satisfy constraint: Member must satisfy enum value set: [ALL]"},
 		{"GET", create + "/f?Qualifier=" + long, "", one + "Value '" + long + "' at 'qualifier' failed to satisfy constraint: Member must have length less than or equal to 128"},
 		{"GET", create + "/f%20g", "", one + "Value 'f g' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: " +

@@ -161,7 +161,7 @@ func (c *Control) putFunctionConcurrency(ctx context.Context, in *lambda.PutFunc
 	want := *in.ReservedConcurrentExecutions
 	err = c.edit(ctx, ref, func(e *edit) error {
 		if ready := e.totalProvisioned(""); ready > int(want) {
-			return invalid(" ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", want, ready)
+			return untyped(" ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", want, ready)
 		}
 		s := e.settings
 		s.Reserved = &want

@@ -154,7 +154,7 @@ func TestCreateFunctionErrors(t *testing.T) {
 		{"large zip", func(in *lambda.CreateFunctionInput) { in.Code.ZipFile = make([]byte, firn.MaxZipUploadBytes+1) },
 			"RequestEntityTooLargeException", "Zipped size must be smaller than 52428800 bytes"},
 		{"unknown runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = "cobol85" },
-			invalid, "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [python3.9, python3.10, python3.11, python3.12, python3.13, python3.14, python3.15, nodejs18.x, nodejs20.x, nodejs22.x, nodejs24.x, nodejs26.x, java8.al2, java8.al2023, java11, java11.al2023, java17, java17.al2023, java21, java25, dotnet8, dotnet10, ruby3.2, ruby3.3, ruby3.4, ruby4.0, provided.al2, provided.al2023] or be a valid ARN"},
+			invalid, "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [nodejs20.x, python3.14, provided.al2023, python3.15, python3.12, python3.13, nodejs24.x, nodejs22.x, nodejs26.x, java25, python3.10, python3.11, java21, ruby3.3, ruby3.4, ruby4.0, ruby3.2, python3.9, java17.al2023, java17, dotnet10, dotnet8, java8.al2023, java11, nodejs18.x, provided.al2, java8.al2, java11.al2023] or be a valid ARN"},
 		{"old runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = types.RuntimeGo1x },
 			invalid, "The runtime parameter of go1.x is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions."},
 		{"managed runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = types.RuntimePython313 },

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -92,7 +94,9 @@ func (c *Control) checkRuntime(ctx context.Context, name types.Runtime) error {
 	return err
 }
 
-// acceptedRuntimes are the names that a function may be made with.
+// acceptedRuntimes are the names that a function may be made with, in the order
+// in which AWS lists them: that of a hash set of Java, which its languages have
+// gone into one after the other.
 func acceptedRuntimes() []string {
 	var names []string
 	for _, r := range runtimes.All() {
@@ -100,6 +104,23 @@ func acceptedRuntimes() []string {
 			names = append(names, r.Name)
 		}
 	}
+	buckets := uint32(16)
+	for len(names) > int(buckets)*3/4 {
+		buckets *= 2
+	}
+	bucket := func(name string) uint32 {
+		var h uint32
+		for _, c := range []byte(name) {
+			h = 31*h + uint32(c)
+		}
+		return (h ^ h>>16) % buckets
+	}
+	language := func(name string) int {
+		return slices.IndexFunc([]string{"nodejs", "java", "python", "dotnet", "ruby", "provided"}, func(l string) bool { return strings.HasPrefix(name, l) })
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(bucket(a), bucket(b)), cmp.Compare(language(a), language(b)))
+	})
 	return names
 }
 

@@ -42,6 +42,7 @@ func recordedOrder(rules map[string]Rule) map[string]Rule {
 	for shape, values := range map[string]string{
 		"RecursiveLoop":       "Terminate, Allow",
 		"EventSourcePosition": "LATEST, AT_TIMESTAMP, TRIM_HORIZON",
+		"InvokeMode":          "RESPONSE_STREAM, BUFFERED",
 	} {
 		r := rules[shape]
 		r.Enum = values
