@@ -38,18 +38,17 @@ type Event struct {
 
 // RequestContext is what is known of a request besides HTTP.
 type RequestContext struct {
-	AccountID    string           `json:"accountId"`
-	APIID        string           `json:"apiId"`
-	Authorizer   *Authorizer      `json:"authorizer,omitempty"` // with AuthType AWS_IAM
-	DomainName   string           `json:"domainName"`
-	DomainPrefix string           `json:"domainPrefix"`
-	HTTP         HTTPContext      `json:"http"`
-	RequestID    string           `json:"requestId"`
-	RouteKey     string           `json:"routeKey"`
-	Stage        string           `json:"stage"`
-	Time         string           `json:"time"` // 12/Mar/2020:19:03:58 +0000
-	TimeEpoch    int64            `json:"timeEpoch"`
-	Unused       *json.RawMessage `json:"authentication"` // always null
+	AccountID    string      `json:"accountId"`
+	APIID        string      `json:"apiId"`
+	Authorizer   *Authorizer `json:"authorizer,omitempty"` // with AuthType AWS_IAM
+	DomainName   string      `json:"domainName"`
+	DomainPrefix string      `json:"domainPrefix"`
+	HTTP         HTTPContext `json:"http"`
+	RequestID    string      `json:"requestId"`
+	RouteKey     string      `json:"routeKey"`
+	Stage        string      `json:"stage"`
+	Time         string      `json:"time"` // 12/Mar/2020:19:03:58 +0000
+	TimeEpoch    int64       `json:"timeEpoch"`
 }
 
 // HTTPContext is the request line and who sent it.

@@ -20,7 +20,8 @@ import (
 )
 
 // TestEvent sends the request of AWS's documented example and compares the
-// whole event.
+// whole event. The example shows an "authentication": null that no recorded
+// event has.
 func TestEvent(t *testing.T) {
 	at := time.Date(2020, 3, 12, 19, 3, 58, 390_000_000, time.UTC)
 	w := newWorld(t, func(w *world) { w.cfg.Now = func() time.Time { return at } })
@@ -56,7 +57,6 @@ func TestEvent(t *testing.T) {
   "requestContext": {
     "accountId": "anonymous",
     "apiId": "%[1]s",
-    "authentication": null,
     "domainName": "%[1]s.lambda-url.us-east-1.localhost",
     "domainPrefix": "%[1]s",
     "http": {"method": "POST", "path": "/my/path", "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "agent"},
