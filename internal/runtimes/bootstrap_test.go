@@ -285,6 +285,14 @@ func TestPythonPaths(t *testing.T) {
 	if got := locale("LC_CTYPE=C.UTF-8"); got != "C.UTF-8" {
 		t.Errorf("the function's LC_CTYPE became %s", got)
 	}
+	// Instrumentation finds the client's functions by way of the main module.
+	writeTree(t, dir, map[string]string{"rt2/bootstrap.py": string(pythonMain), "rt2/awslambdaric/__init__.py": "", "rt2/awslambdaric/bootstrap.py": "",
+		"rt2/awslambdaric/__main__.py": "from . import bootstrap\ndef main(args):\n    import __main__\n    print(__main__.awslambdaricmain.bootstrap.__name__)\n"})
+	cmd := exec.CommandContext(t.Context(), python, filepath.Join(dir, "rt2/bootstrap.py"))
+	cmd.Env = []string{"LAMBDA_TASK_ROOT=" + dir + "/task", "PATH=/usr/bin:/bin"}
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "awslambdaric.bootstrap" {
+		t.Errorf("%v: %s", err, out)
+	}
 	got := run()
 	if !strings.HasPrefix(got, "['a.b'] ['/task', '/opt/python/lib/python3.") || !strings.Contains(got, "/site-packages', '/opt/python', '/rt', '/pth'") ||
 		!strings.HasSuffix(got, "] /rt False") {

@@ -33,6 +33,9 @@ def locale():
 if __name__ == "__main__":
     paths()
     locale()
-    from awslambdaric.__main__ import main
 
-    main([sys.argv[0], os.environ.get("_HANDLER", "")])
+    # Under this name of the main module instrumentation looks for the client,
+    # to put itself around its functions.
+    import awslambdaric.__main__ as awslambdaricmain
+
+    awslambdaricmain.main([sys.argv[0], os.environ.get("_HANDLER", "")])
