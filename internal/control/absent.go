@@ -61,18 +61,22 @@ func noCodeSigning(arn *string) error {
 // getFunctionCodeSigningConfig answers nothing at all for a function without
 // a configuration, not even its name, as recorded from AWS.
 func (c *Control) getFunctionCodeSigningConfig(_ context.Context, in *lambda.GetFunctionCodeSigningConfigInput) (*lambda.GetFunctionCodeSigningConfigOutput, error) {
-	return &lambda.GetFunctionCodeSigningConfigOutput{}, c.present(in.FunctionName)
+	return &lambda.GetFunctionCodeSigningConfigOutput{}, c.signable(in.FunctionName)
 }
 
 func (c *Control) deleteFunctionCodeSigningConfig(_ context.Context, in *lambda.DeleteFunctionCodeSigningConfigInput) (*lambda.DeleteFunctionCodeSigningConfigOutput, error) {
-	return &lambda.DeleteFunctionCodeSigningConfigOutput{}, c.present(in.FunctionName)
+	return &lambda.DeleteFunctionCodeSigningConfigOutput{}, c.signable(in.FunctionName)
 }
 
-// present checks that there is an unqualified function.
-func (c *Control) present(name *string) error {
+// signable checks that there is a function whose code could be signed.
+func (c *Control) signable(name *string) error {
 	ref, err := c.functionOnly(name)
-	if err == nil {
-		_, err = c.function(ref)
+	if err != nil {
+		return err
+	}
+	f, err := c.function(ref)
+	if err == nil && f.record.Load().isImage() {
+		err = invalid("Code signing is not supported for functions created with container images.")
 	}
 	return err
 }

@@ -341,6 +341,8 @@ func TestImageRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	_, err = w.GetFunctionCodeSigningConfig(t.Context(), &lambda.GetFunctionCodeSigningConfigInput{FunctionName: aws.String("image")})
+	wantFault(t, err, invalid, "Code signing is not supported for functions created with container images.")
 	dry, err := w.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("image"), ImageUri: aws.String(repository + ":v2"), DryRun: true})
 	if err != nil || "sha256:"+*dry.CodeSha256 != string(digestOf("two")) || w.running("image", "").Digest != digestOf("one") {
 		t.Errorf("%+v %v", dry, err)
