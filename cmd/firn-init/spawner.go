@@ -49,7 +49,7 @@ func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
 		if !ok || len(fds) != wanted(request) {
 			return failed("understand the request", unix.EPROTO)
 		}
-		pid, pidfd, failure, err := spawnInGroups(request, null, fds)
+		born, failure, err := spawnInGroups(request, null, fds)
 		closeAll(fds)
 		if err != nil {
 			return err
@@ -61,11 +61,12 @@ func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
 			case kick <- struct{}{}:
 			default:
 			}
-			given := []int{pidfd}
+			given := []int{born.pidfd}
 			if request.Tree {
-				given = append(given, root.copies(pid)...)
+				given = append(given, root.copies(born.pid)...)
 			}
-			err = ctl.send(seq, &initproto.Spawned{PID: uint32(pid), Tree: len(given) > 1}, given...)
+			answer := &initproto.Spawned{PID: uint32(born.pid), Tree: len(given) > 1, Entered: born.entered}
+			err = ctl.send(seq, answer, given...)
 			closeAll(given)
 		}
 		if err != nil {
@@ -87,18 +88,27 @@ func wanted(m *initproto.Spawn) int {
 // comes back. A group that cannot be entered is left to firn, which moves init
 // afterwards; not to come back is the end, for a group with a foreign thread in
 // it cannot be removed.
-func spawnInGroups(m *initproto.Spawn, null int, fds []int) (pid, pidfd int, failure, err error) {
+func spawnInGroups(m *initproto.Spawn, null int, fds []int) (born newborn, failure, err error) {
 	doors := fds[len(fds)-2*int(m.Tasks):]
+	born.entered = true
 	for _, fd := range doors[:m.Tasks] {
-		_ = enter(fd)
-	}
-	pid, pidfd, failure = spawn(m, null, fds)
-	for _, fd := range doors[m.Tasks:] {
-		if err := enter(fd); err != nil {
-			return 0, 0, nil, failed("leave a control group", err)
+		if enter(fd) != nil {
+			born.entered = false
 		}
 	}
-	return pid, pidfd, failure, nil
+	born.pid, born.pidfd, failure = spawn(m, null, fds)
+	for _, fd := range doors[m.Tasks:] {
+		if err := enter(fd); err != nil {
+			return born, nil, failed("leave a control group", err)
+		}
+	}
+	return born, failure, nil
+}
+
+// newborn is an init that was just forked.
+type newborn struct {
+	pid, pidfd int
+	entered    bool // it is in all its control groups
 }
 
 // enter moves this thread through an open file "tasks". "0" is the thread that

@@ -90,22 +90,21 @@ func (b *Backend) newBlank(ctx context.Context, network sandbox.Network, root st
 			return nil, err
 		}
 	}
-	tree, err := k.spawn(ctx, root == "")
+	born, err := k.spawn(ctx, root == "")
 	if err != nil {
 		return nil, err
 	}
-	if err := k.furnish(ctx, root, tree); err != nil {
+	if err := k.furnish(ctx, root, born); err != nil {
 		return nil, err
 	}
 	return k, k.conn.send(&initproto.Settle{})
 }
 
-// spawn forks the init. It returns the copy of the template for it, which the
-// caller closes, or -1.
-func (k *blank) spawn(ctx context.Context, wantTree bool) (tree int, err error) {
+// spawn forks the init. The caller closes the tree.
+func (k *blank) spawn(ctx context.Context, wantTree bool) (born child, err error) {
 	sock, theirs, err := socketPair()
 	if err != nil {
-		return -1, err
+		return born, err
 	}
 	defer theirs.Close()
 	m := &initproto.Spawn{Unprivileged: !k.b.privileged, Tree: wantTree && k.b.privileged}
@@ -119,18 +118,21 @@ func (k *blank) spawn(ctx context.Context, wantTree bool) (tree int, err error) 
 		in, back, err := k.group.Doors()
 		if err != nil {
 			_ = sock.Close()
-			return -1, err
+			return born, err
 		}
 		m.Tasks = uint32(len(in))
-		for _, f := range append(in, back...) {
+		for _, f := range in {
 			defer f.Close()
 			fds = append(fds, int(f.Fd()))
 		}
+		for _, f := range back {
+			fds = append(fds, int(f.Fd()))
+		}
 	}
-	born, err := k.b.spawner.spawn(ctx, m, fds...)
+	born, err = k.b.spawner.spawn(ctx, m, fds...)
 	if err != nil {
 		_ = sock.Close()
-		return -1, err
+		return born, err
 	}
 	k.pid = born.pid
 	k.conn = newConn(sock)
@@ -141,19 +143,19 @@ func (k *blank) spawn(ctx context.Context, wantTree bool) (tree int, err error) 
 		if born.tree >= 0 {
 			closeFDs([]int{born.tree})
 		}
-		return -1, fmt.Errorf("watch init: %w", err)
+		return born, fmt.Errorf("watch init: %w", err)
 	}
 	k.pidfd = os.NewFile(uintptr(born.pidfd), "pidfd")
-	return born.tree, nil
+	return born, nil
 }
 
 // furnish does three slow things at once: init builds the root file system,
 // the kernel moves init into its cgroups, and the network is connected.
-func (k *blank) furnish(ctx context.Context, root string, tree int) error {
-	var given []int // what init builds of
-	if tree >= 0 {
-		given = append(given, tree)
-		defer closeFDs(given)
+func (k *blank) furnish(ctx context.Context, root string, born child) error {
+	var tree []int
+	if born.tree >= 0 {
+		tree = append(tree, born.tree)
+		defer closeFDs(tree)
 	}
 	userns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", k.pid))
 	if err != nil {
@@ -162,7 +164,7 @@ func (k *blank) furnish(ctx context.Context, root string, tree int) error {
 	k.userns = userns
 	var work errgroup.Group
 	var tun *os.File
-	work.Go(func() error { return k.joinCgroups() })
+	work.Go(func() error { return k.joinCgroups(born) })
 	outside := k.network == sandbox.NetworkInternet
 	if outside && k.b.privileged {
 		work.Go(func() (err error) {
@@ -172,7 +174,7 @@ func (k *blank) furnish(ctx context.Context, root string, tree int) error {
 		})
 	}
 	work.Go(func() error {
-		fds, err := k.setup(ctx, root, given, outside && !k.b.privileged)
+		fds, err := k.setup(ctx, root, tree, outside && !k.b.privileged)
 		if err != nil {
 			return err
 		}
@@ -199,12 +201,14 @@ func (k *blank) furnish(ctx context.Context, root string, tree int) error {
 
 // joinCgroups moves init into its control groups as far as it was not born
 // there.
-func (k *blank) joinCgroups() error {
+func (k *blank) joinCgroups(born child) error {
 	if k.group == nil {
 		return nil
 	}
-	if err := k.group.Add(k.pid); err != nil {
-		return err
+	if !born.entered {
+		if err := k.group.Add(k.pid); err != nil {
+			return err
+		}
 	}
 	k.group.Exempt(k.pid)
 	return nil

@@ -33,6 +33,8 @@ type child struct {
 	pid   int
 	pidfd int
 	tree  int // its root as a detached mount, or -1
+	// entered says that it is in the groups that it was to be born in.
+	entered bool
 }
 
 func newSpawner(program *os.File, log *slog.Logger, root *template) *spawner {
@@ -131,7 +133,7 @@ func (s *spawner) spawn(ctx context.Context, m *initproto.Spawn, fds ...int) (ch
 		a.close()
 		return child{}, errors.New("the spawner gave a wrong answer")
 	}
-	born := child{pid: int(spawned.PID), pidfd: a.fds[0], tree: -1}
+	born := child{pid: int(spawned.PID), pidfd: a.fds[0], tree: -1, entered: spawned.Entered}
 	if spawned.Tree {
 		born.tree = a.fds[1]
 	}

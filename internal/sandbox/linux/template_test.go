@@ -40,14 +40,14 @@ func (b *Backend) mapsTemplate(t *testing.T) bool {
 			t.Error(err)
 		}
 	}()
-	tree, err := k.spawn(t.Context(), true)
+	born, err := k.spawn(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tree < 0 {
+	if born.tree < 0 {
 		return false
 	}
-	closeFDs([]int{tree})
+	closeFDs([]int{born.tree})
 	return true
 }
 

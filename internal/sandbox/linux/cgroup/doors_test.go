@@ -19,7 +19,7 @@ func TestLiveDoors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeFiles(append(in, back...))
+	defer closeFiles(in)
 	if len(in) != len(m.lay.homes) || len(back) != len(in) {
 		t.Fatalf("%d doors in and %d back for %d trees", len(in), len(back), len(m.lay.homes))
 	}

@@ -33,6 +33,7 @@ type Group struct {
 	killed   atomic.Uint64
 	peak     sampledPeak
 	lastStat lastStat
+	cpu      cpuState
 
 	mu        sync.Mutex
 	limits    Limits
@@ -73,7 +74,9 @@ func (g *Group) open() error {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return err
 		}
-		inheritCpuset(d)
+		if slices.Contains(g.m.lay.cpusets, filepath.Dir(d)) {
+			inheritCpuset(d)
+		}
 	}
 	lay, f := g.m.lay, &g.files
 	var errs []error
@@ -143,26 +146,37 @@ func (g *Group) Add(pid int) error {
 // tree of version 1, and those by which it goes back to where this process is.
 // What a thread forks while it is inside is born in the group, and that needs
 // no grace period: only a whole process that is moved does. There are none on
-// version 2, where FD serves. The caller closes them.
+// version 2, where FD serves. The caller closes in; back is the Manager's.
 func (g *Group) Doors() (in, back []*os.File, err error) {
-	defer func() {
-		if err != nil {
-			closeFiles(append(in, back...))
-			in, back, err = nil, nil, g.fail("open tasks", err)
-		}
-	}()
+	if back, err = g.m.exits(); err != nil {
+		return nil, nil, g.fail("open tasks", err)
+	}
 	for _, home := range g.m.lay.homes {
 		f, err := openFile(filepath.Join(home, filepath.Base(g.m.lay.dirs[0]), g.name, "tasks"), unix.O_WRONLY)
 		if err != nil {
-			return in, back, err
+			closeFiles(in)
+			return nil, nil, g.fail("open tasks", err)
 		}
 		in = append(in, f)
-		if f, err = openFile(filepath.Join(home, "tasks"), unix.O_WRONLY); err != nil {
-			return in, back, err
-		}
-		back = append(back, f)
 	}
 	return in, back, nil
+}
+
+// exits are the files by which a thread goes back to where this process is.
+func (m *Manager) exits() ([]*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, os.ErrClosed
+	}
+	for _, home := range m.lay.homes[len(m.back):] {
+		f, err := openFile(filepath.Join(home, "tasks"), unix.O_WRONLY)
+		if err != nil {
+			return nil, err
+		}
+		m.back = append(m.back, f)
+	}
+	return m.back, nil
 }
 
 func closeFiles(list []*os.File) {
@@ -207,33 +221,73 @@ func cpuQuota(vcpus float64) (quota, period time.Duration) {
 	return quota, period
 }
 
+// cpuState is the bound that was set last, in microseconds. The kernel looks at
+// every group of the machine for each word about a bound, so that among a
+// thousand of them none is written that says nothing new.
+type cpuState struct {
+	mu     sync.Mutex
+	quota  int64 // 0 and -1: none
+	period int64 // 0: the kernel's
+}
+
 // SetCPU bounds the processor time of the group to vcpus processors' worth;
 // 0 means no bound.
 func (g *Group) SetCPU(vcpus float64) error {
 	if g.files.quota == nil {
 		return g.fail("set cpu", ErrUnsupported)
 	}
-	quota, period := int64(-1), cpuPeriod.Microseconds()
-	if vcpus > 0 {
-		q, p := cpuQuota(vcpus)
-		quota, period = q.Microseconds(), p.Microseconds()
+	if g.isDestroyed() {
+		return g.fail("set cpu", ErrDestroyed)
 	}
+	c := &g.cpu
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if vcpus <= 0 {
+		if c.quota <= 0 {
+			return nil
+		}
+		return g.fail("set cpu", g.setQuota(-1, c.period))
+	}
+	q, p := cpuQuota(vcpus)
+	if quota, period := q.Microseconds(), p.Microseconds(); quota != c.quota || period != c.period {
+		return g.fail("set cpu", g.setQuota(quota, period))
+	}
+	return nil
+}
+
+// setQuota writes what has changed. The caller holds g.cpu.mu.
+func (g *Group) setQuota(quota, period int64) error {
+	c := &g.cpu
 	if g.m.lay.cpu.v2 {
 		s := "max"
 		if quota >= 0 {
 			s = strconv.FormatInt(quota, 10)
 		}
-		return g.fail("set cpu", rewrite(g.files.quota, s+" "+strconv.FormatInt(period, 10)))
-	}
-	// Lift the quota first: an old one with the new period may be refused.
-	err := rewrite(g.files.quota, "-1")
-	if err == nil && quota >= 0 {
-		err = writeString(filepath.Join(g.in(g.m.lay.cpu.dir), "cpu.cfs_period_us"), strconv.FormatInt(period, 10))
-		if err == nil {
-			err = rewrite(g.files.quota, strconv.FormatInt(quota, 10))
+		if err := rewrite(g.files.quota, s+" "+strconv.FormatInt(period, 10)); err != nil {
+			return err
 		}
+		c.quota, c.period = quota, period
+		return nil
 	}
-	return g.fail("set cpu", err)
+	if period != c.period {
+		// Lift the quota first: an old one with the new period may be refused.
+		if c.quota > 0 {
+			if err := rewrite(g.files.quota, "-1"); err != nil {
+				return err
+			}
+			c.quota = -1
+		}
+		file := filepath.Join(g.in(g.m.lay.cpu.dir), "cpu.cfs_period_us")
+		if err := writeString(file, strconv.FormatInt(period, 10)); err != nil {
+			return err
+		}
+		c.period = period
+	}
+	if err := rewrite(g.files.quota, strconv.FormatInt(quota, 10)); err != nil {
+		return err
+	}
+	c.quota = quota
+	return nil
 }
 
 // Freeze stops every process of the group. It returns before the last one has

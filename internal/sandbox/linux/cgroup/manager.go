@@ -37,6 +37,7 @@ type Manager struct {
 	mu     sync.Mutex
 	groups map[string]*Group
 	closed bool
+	back   []*os.File // see exits
 }
 
 // layout says in which of firn's directories each thing is done. The same
@@ -48,9 +49,10 @@ type layout struct {
 	memory   place
 	cpu      place
 	pids     place
-	freezer  string // version 1
-	cpuacct  string // version 1
-	peakable bool   // memory.peak or its like can be reset
+	cpusets  []string // of dirs, those where groups need processors to be of use
+	freezer  string   // version 1
+	cpuacct  string   // version 1
+	peakable bool     // memory.peak or its like can be reset
 }
 
 // place is where a controller is.
@@ -185,6 +187,9 @@ func (m *Manager) makeDirsAs(name string) error {
 		m.lay.dirs = append(m.lay.dirs, dir)
 		m.lay.homes = append(m.lay.homes, m.host.trees[i].own)
 		inheritCpuset(dir)
+		if exists(filepath.Join(dir, "cpuset.cpus")) {
+			m.lay.cpusets = append(m.lay.cpusets, dir)
+		}
 		m.take(use, dir)
 	}
 	return nil
@@ -357,6 +362,10 @@ func (m *Manager) Close() error {
 	if m.watch != nil {
 		m.watch.close()
 	}
+	m.mu.Lock()
+	closeFiles(m.back)
+	m.back = nil
+	m.mu.Unlock()
 	return errors.Join(append(errs, m.removeDirs())...)
 }
 

@@ -368,13 +368,20 @@ func hardLimit(l Limits) int64 {
 	return l.MemoryBytes + l.TmpBytes + Allowance
 }
 
+// memoryHard is the kernel's limit as it was set last.
+func (g *Group) memoryHard() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return hardLimit(g.limits)
+}
+
 func (g *Group) setMemory(l Limits) error {
 	hard := hardLimit(l)
 	var err error
 	if g.files.memory.v2 {
 		err = g.files.memory.setV2(hard)
 	} else {
-		err = g.files.memory.setV1(hard)
+		err = g.files.memory.setV1(hard, g.memoryHard())
 	}
 	if err != nil {
 		return err
@@ -400,20 +407,17 @@ func (f *memoryFiles) setV2(hard int64) error {
 }
 
 // setV1 keeps to the rule that memory and swap together are never limited to
-// less than memory alone: which is written first depends on the direction.
-func (f *memoryFiles) setV1(hard int64) error {
+// less than memory alone: which is written first depends on the direction from
+// the old limit.
+func (f *memoryFiles) setV1(hard, old int64) error {
 	limit, both := filepath.Join(f.dir, f.names.limit), filepath.Join(f.dir, f.names.swap)
 	s := strconv.FormatInt(hard, 10)
 	if !exists(both) {
 		_ = writeString(filepath.Join(f.dir, "memory.swappiness"), "0")
 		return writeString(limit, s)
 	}
-	old, err := readString(limit)
-	if err != nil {
-		return err
-	}
 	first, second := limit, both
-	if n, err := strconv.ParseInt(old, 10, 64); err == nil && (hard < 0 || hard > n) {
+	if old >= 0 && (hard < 0 || hard > old) {
 		first, second = both, limit
 	}
 	return errors.Join(writeString(first, s), writeString(second, s))

@@ -125,8 +125,8 @@ func (d *decoder) idMaps() []IDMap {
 	return list
 }
 
-func (m *Spawned) encode(e *encoder) { e.uint(uint64(m.PID)); e.bool(m.Tree) }
-func (m *Spawned) decode(d *decoder) { m.PID = d.uint32(); m.Tree = d.bool() }
+func (m *Spawned) encode(e *encoder) { e.uint(uint64(m.PID)); e.bool(m.Tree); e.bool(m.Entered) }
+func (m *Spawned) decode(d *decoder) { m.PID = d.uint32(); m.Tree = d.bool(); m.Entered = d.bool() }
 
 func (m *Template) encode(e *encoder) { e.mounts(m.Mounts); e.links(m.Links) }
 func (m *Template) decode(d *decoder) { m.Mounts = d.mounts(); m.Links = d.links() }

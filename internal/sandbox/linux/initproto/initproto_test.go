@@ -15,7 +15,7 @@ func samples() []Message {
 		&Failure{Step: "mount /proc", Errno: 1},
 		&OK{},
 		&Spawn{UIDs: ids, GIDs: ids, Unprivileged: true, InCgroup: true, Tasks: 5, Tree: true},
-		&Spawned{PID: 4711, Tree: true},
+		&Spawned{PID: 4711, Tree: true, Entered: true},
 		&Setup{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}, Devices: mounts, Tree: true, Base: true, Hostname: "h", UID: 993, GID: 990,
 			SetIDs: true, KeepHost: true, Processes: 1024, TUN: true},
 		&Ready{},

@@ -121,6 +121,8 @@ type Spawn struct {
 type Spawned struct {
 	PID  uint32
 	Tree bool
+	// Entered says that init was born in all groups that Spawn named.
+	Entered bool
 }
 
 // Template has the spawner of a firn that has all rights leave the host's files
