@@ -80,6 +80,7 @@ type violations struct {
 	count   int
 	path    []string // from the root to the value that is looked at
 	instead string   // what is told in place of the list, or ""
+	broken  func(path, constraint string) string
 }
 
 func (v *violations) push(segment string) { v.path = append(v.path, segment) }
@@ -91,7 +92,11 @@ func (v *violations) add(value, constraint string) {
 	if v.count++; v.count > maxViolations {
 		return
 	}
-	v.list = append(v.list, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: %s", value, strings.Join(v.path, "."), constraint))
+	path := strings.Join(v.path, ".")
+	if v.broken != nil && v.instead == "" {
+		v.instead = v.broken(path, constraint)
+	}
+	v.list = append(v.list, fmt.Sprintf("Value %sat '%s' failed to satisfy constraint: %s", value, path, constraint))
 }
 
 // quoted shows a value in a message, or hides a sensitive one.

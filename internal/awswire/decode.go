@@ -28,7 +28,7 @@ type decoder struct {
 // decode fills v, the input structure of p, from the request, and checks it.
 // The error is a *firn.Fault for the caller.
 func (c *codec) decode(p *plan, v reflect.Value, r *Request) error {
-	d := &decoder{}
+	d := &decoder{violations: violations{broken: c.service.Broken}}
 	if err := d.bound(p, v, r); err != nil {
 		return err
 	}

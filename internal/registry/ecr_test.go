@@ -326,7 +326,9 @@ func TestPolicies(t *testing.T) {
 	_, err = rg.GetRepositoryPolicy(ctx, &ecr.GetRepositoryPolicyInput{RepositoryName: &name})
 	wantCode(t, err, "RepositoryPolicyNotFoundException")
 	_, err = rg.SetRepositoryPolicy(ctx, &ecr.SetRepositoryPolicyInput{RepositoryName: &name, PolicyText: new(`{"Statement":[{}]}`)})
-	wantCode(t, err, "InvalidParameterException")
+	if msg := wantCode(t, err, "InvalidParameterException"); msg != "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'" {
+		t.Error(msg)
+	}
 	text := `{"Version":"2008-10-17","Statement":[{"Sid":"CrossAccountPermission","Effect":"Allow",
 		"Principal":{"AWS":"arn:aws:iam::999999999999:root"},"Action":["ecr:BatchGetImage","ecr:GetDownloadUrlForLayer"]}]}`
 	if _, err := rg.SetRepositoryPolicy(ctx, &ecr.SetRepositoryPolicyInput{RepositoryName: &name, PolicyText: &text}); err != nil {

@@ -305,7 +305,7 @@ func (r *Registry) putImage(ctx context.Context, in *ecr.PutImageInput) (*ecr.Pu
 	}
 	if in.ImageTag != nil {
 		if p.tag = *in.ImageTag; !tagName.MatchString(p.tag) {
-			return nil, invalid("Invalid parameter at 'imageTag' failed to satisfy constraint: 'must satisfy regular expression '%s''", tagName)
+			return nil, invalid("Invalid parameter at 'imageTag' failed to satisfy constraint: 'must satisfy regular expression '[a-zA-Z0-9-_.]+''")
 		}
 	}
 	if in.ImageDigest != nil {

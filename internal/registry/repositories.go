@@ -57,7 +57,7 @@ func (r *Registry) createRepository(ctx context.Context, in *ecr.CreateRepositor
 // create stores a new repository and fills in its defaults.
 func (r *Registry) create(ctx context.Context, k repoKey, repo *repository) error {
 	if !validRepo(k.name) {
-		return invalid("Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression '%s''", repoName)
+		return invalid("Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression '%s''", strings.Trim(repoName.String(), "^$"))
 	}
 	if repo.Mutability == "" {
 		repo.Mutability = types.ImageTagMutabilityMutable
@@ -255,7 +255,7 @@ func (r *Registry) putImageScanningConfiguration(ctx context.Context, in *ecr.Pu
 func (r *Registry) setRepositoryPolicy(ctx context.Context, in *ecr.SetRepositoryPolicyInput) (*ecr.SetRepositoryPolicyOutput, error) {
 	k := key(ctx, in.RegistryId, in.RepositoryName)
 	if _, err := policy.Parse(policy.Trust, []byte(*in.PolicyText)); err != nil {
-		return nil, invalid("Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided': %v", err)
+		return nil, invalid("Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'")
 	}
 	out := &ecr.SetRepositoryPolicyOutput{RegistryId: &k.account, RepositoryName: &k.name, PolicyText: in.PolicyText}
 	return out, r.change(ctx, k, "ecr:SetRepositoryPolicy", func(repo *repository) error {
@@ -302,7 +302,7 @@ func (r *repository) tag(tags []types.Tag) error {
 		}
 		switch {
 		case t.Key == nil || *t.Key == "" || len(*t.Key) > 128 || len(value) > 256:
-			return &types.InvalidTagParameterException{Message: new("A tag has a key of 1 to 128 characters and a value of at most 256")}
+			return &types.InvalidTagParameterException{Message: new("Tag parameters are invalid")}
 		case strings.HasPrefix(strings.ToLower(*t.Key), "aws:"):
 			return &types.InvalidTagParameterException{Message: new("Tag keys beginning with aws: are reserved")}
 		}

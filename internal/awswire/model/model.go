@@ -103,6 +103,9 @@ type Service struct {
 	// Unchecked are the operations whose inputs are checked by who serves
 	// them, in words of their own, and not by Required and Rules.
 	Unchecked []string
+	// Broken words the first broken constraint, of the member at path, for a
+	// service that tells of one only. Nil when it tells of all as most do.
+	Broken func(path, constraint string) string
 }
 
 // Speaks reports whether the service knows a protocol.

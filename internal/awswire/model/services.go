@@ -2,6 +2,7 @@ package model
 
 import (
 	"reflect"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cloudwatchtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
@@ -137,6 +138,36 @@ func ECR() *Service {
 		Operations:  ecrOperations(),
 		Types:       ecr.TypeRegistry,
 		Required:    ecrRequired(),
-		Rules:       ecrRules(),
+		Rules:       ecrOrder(ecrRules()),
+		Broken:      ecrBroken,
 	}
+}
+
+// ecrOrder is recordedOrder of ECR.
+func ecrOrder(rules map[string]Rule) map[string]Rule {
+	r := rules["ImageTagMutability"]
+	r.Enum = "IMMUTABLE, MUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION"
+	rules["ImageTagMutability"] = r
+	return rules
+}
+
+// ecrBroken is how ECR tells of a broken constraint, as recorded: names of
+// repositories and registries have a wording of their own.
+func ecrBroken(path, constraint string) string {
+	const regular, member = "satisfy regular expression pattern: ", "Member must "
+	name := path
+	if path == "repositoryNames" {
+		name = "repositoryName"
+	}
+	_, pattern, matched := strings.Cut(constraint, regular)
+	pattern = strings.ReplaceAll(strings.TrimSuffix(pattern, ", "+member+"not be null]"), `\/`, "/")
+	switch {
+	case name == "repositoryName" && matched:
+		path, constraint = name, "must satisfy regular expression '"+pattern+"'"
+	case path == "registryId" && matched:
+		constraint = "must satisfy regular expression " + pattern
+	case path == "repositoryName" || path == "imageTag":
+		constraint = strings.TrimPrefix(constraint, "Member ")
+	}
+	return "Invalid parameter at '" + path + "' failed to satisfy constraint: '" + constraint + "'"
 }
