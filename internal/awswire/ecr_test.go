@@ -18,6 +18,9 @@ func TestValidationOfECR(t *testing.T) {
 		return nil, nil
 	})
 	Handle(mux, func(context.Context, *ecr.BatchGetImageInput) (*ecr.BatchGetImageOutput, error) { return nil, nil })
+	Handle(mux, func(context.Context, *ecr.GetAuthorizationTokenInput) (*ecr.GetAuthorizationTokenOutput, error) {
+		return nil, nil
+	})
 	const pattern = `'must satisfy regular expression '[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*''`
 	for _, c := range []struct{ operation, body, at, want string }{
 		{"CreateRepository", `{"repositoryName":"Bad_Name!"}`, "repositoryName", pattern},
@@ -29,6 +32,7 @@ func TestValidationOfECR(t *testing.T) {
 		{"CreateRepository", `{"repositoryName":"ab","registryId":"12"}`, "registryId", "'must satisfy regular expression [0-9]{12}'"},
 		{"DescribeRepositories", `{"repositoryNames":["host/app:latest"]}`, "repositoryName", pattern},
 		{"DescribeRepositories", `{"maxResults":1001}`, "maxResults", "'Member must have value less than or equal to 1000'"},
+		{"GetAuthorizationToken", `{"registryIds":["12"]}`, "registryIds", "'Member must satisfy constraint: [Member must satisfy regular expression pattern: [0-9]{12}]'"},
 		{"BatchGetImage", `{"repositoryName":"ab","imageIds":[]}`, "imageIds", "'Member must have length greater than or equal to 1'"},
 	} {
 		w := call(mux, "POST", "/", c.body, "X-Amz-Target", "AmazonEC2ContainerRegistry_V20150921."+c.operation, "Content-Type", "application/x-amz-json-1.1")

@@ -154,16 +154,14 @@ func ecrOrder(rules map[string]Rule) map[string]Rule {
 // ecrBroken is how ECR tells of a broken constraint, as recorded: names of
 // repositories and registries have a wording of their own.
 func ecrBroken(path, constraint string) string {
-	const regular, member = "satisfy regular expression pattern: ", "Member must "
-	name := path
-	if path == "repositoryNames" {
-		name = "repositoryName"
-	}
-	_, pattern, matched := strings.Cut(constraint, regular)
-	pattern = strings.ReplaceAll(strings.TrimSuffix(pattern, ", "+member+"not be null]"), `\/`, "/")
+	item, ofItem := strings.CutSuffix(constraint, ", Member must not be null]")
+	_, pattern, matched := strings.Cut(item, "satisfy regular expression pattern: ")
+	pattern = strings.ReplaceAll(pattern, `\/`, "/")
 	switch {
-	case name == "repositoryName" && matched:
-		path, constraint = name, "must satisfy regular expression '"+pattern+"'"
+	case matched && (path == "repositoryName" || path == "repositoryNames"):
+		path, constraint = "repositoryName", "must satisfy regular expression '"+pattern+"'"
+	case ofItem:
+		constraint = item + "]"
 	case path == "registryId" && matched:
 		constraint = "must satisfy regular expression " + pattern
 	case path == "repositoryName" || path == "imageTag":
