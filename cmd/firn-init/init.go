@@ -47,11 +47,12 @@ func runInit(ctl *control) error {
 	if _, m, _, err = ctl.receive(); m == nil {
 		return err
 	}
-	if _, ok := m.(*initproto.Settle); !ok {
+	settle, ok := m.(*initproto.Settle)
+	if !ok {
 		return failed("understand the request", unix.EPROTO)
 	}
 	assigned := make(chan struct{})
-	go launcher(ctl, p, assigned)
+	go launcher(ctl, p, confine.Program(settle.Filter), assigned)
 	if gone, err := awaitAssignment(ctl, setup.KeepHost); gone || err != nil {
 		return err
 	}
@@ -92,14 +93,14 @@ func awaitAssignment(ctl *control, keepHost bool) (gone bool, err error) {
 
 // launcher confines its thread while the sandbox waits to be assigned, then
 // serves firn's requests until firn is gone, and the sandbox with it.
-func launcher(ctl *control, p *processes, assigned <-chan struct{}) {
+func launcher(ctl *control, p *processes, filter confine.Program, assigned <-chan struct{}) {
 	runtime.LockOSThread()
 	// From here /proc/self/cgroup shows the sandbox's own group as "/". Only
 	// now, because on version 1 firn has moved init there after its birth.
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		exit(failed("make a cgroup namespace", err))
 	}
-	if err := confine.Thread(); err != nil {
+	if err := confine.Thread(filter); err != nil {
 		_ = ctl.fail(0, err)
 		exit(err)
 	}

@@ -125,7 +125,7 @@ func resumeInit(ctl *control) error {
 	}()
 	assigned := make(chan struct{})
 	close(assigned)
-	go launcher(ctl, p, assigned)
+	go launcher(ctl, p, "", assigned)
 	p.reap()
 	return nil
 }

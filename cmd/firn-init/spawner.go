@@ -149,7 +149,7 @@ func spawn(m *initproto.Spawn, null int, fds []int) (pid, pidfd int, err error) 
 	}
 	// One processor for Go: the two threads of init take turns by nature, and
 	// each processor more costs 100 kB in every sandbox. The number is fixed, so
-	// that the runtime need not look for a processor limit in the control groups.
+	// that the runtime need not follow the limits of the control groups.
 	pid, err = syscall.ForkExec("/proc/self/exe", []string{"init"}, &syscall.ProcAttr{
 		Env: []string{"FIRN_ROLE=init", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB",
 			"GODEBUG=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0"},

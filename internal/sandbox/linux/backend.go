@@ -16,6 +16,7 @@ import (
 
 	"github.com/firn-run/firn/internal/sandbox"
 	"github.com/firn-run/firn/internal/sandbox/linux/cgroup"
+	"github.com/firn-run/firn/internal/sandbox/linux/confine"
 	"github.com/firn-run/firn/internal/sandbox/linux/egress"
 	"github.com/firn-run/firn/internal/sandbox/linux/egress/tun"
 )
@@ -32,6 +33,7 @@ type Backend struct {
 	can        cgroup.Can
 	system     systemFiles
 	mounter    mounter
+	filter     confine.Program
 	slots      *slots
 	claims     *claims
 	pool       *pool // nil without one
@@ -70,7 +72,7 @@ func New(ctx context.Context, cfg Config) (_ *Backend, err error) {
 			err = fmt.Errorf("linux sandbox: %w", errors.Join(err, b.Close()))
 		}
 	}()
-	b.mounter = mounter{privileged: b.privileged}
+	b.mounter, b.filter = mounter{privileged: b.privileged}, confine.Assemble()
 	if err := b.checkNetwork(); err != nil {
 		return nil, err
 	}

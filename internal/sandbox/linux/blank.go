@@ -97,7 +97,7 @@ func (b *Backend) newBlank(ctx context.Context, network sandbox.Network, root st
 	if err := k.furnish(ctx, root, born); err != nil {
 		return nil, err
 	}
-	return k, k.conn.send(&initproto.Settle{})
+	return k, k.conn.send(&initproto.Settle{Filter: string(k.b.filter)})
 }
 
 // spawn forks the init. The caller closes the tree.

@@ -37,8 +37,8 @@ func failed(step string, errno unix.Errno) error {
 
 // Thread confines the calling thread, which must be locked to its goroutine
 // and not be the main thread of a process that still has work to do: there is
-// no way back.
-func Thread() error {
+// no way back. The filter is what Assemble gives; "" has it assembled here.
+func Thread(filter Program) error {
 	if err := dropBounding(); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func Thread() error {
 	if err := restrictFiles(); err != nil {
 		return err
 	}
-	return installFilter()
+	return installFilter(filter)
 }
 
 // dropBounding empties the capability bounding set. The kernel says EINVAL

@@ -170,9 +170,24 @@ func socketCheck() []unix.SockFilter {
 	}
 }
 
-func installFilter() error {
+// Program is an assembled filter, as the kernel takes it.
+type Program string
+
+// Assemble returns the filter. To do so takes a young Go heap as long as the
+// kernel takes to install it, so that firn does it once for all.
+func Assemble() Program {
 	p := Filter()
-	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]}
+	return Program(unsafe.Slice((*byte)(unsafe.Pointer(&p[0])), len(p)*instruction))
+}
+
+const instruction = int(unsafe.Sizeof(unix.SockFilter{}))
+
+func installFilter(p Program) error {
+	if p == "" {
+		p = Assemble()
+	}
+	// The kernel copies the instructions, whatever their alignment.
+	prog := unix.SockFprog{Len: uint16(len(p) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.StringData(string(p))))}
 	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
 	return failed("install the system call filter", errno)
 }

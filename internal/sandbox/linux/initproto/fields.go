@@ -66,6 +66,9 @@ func (*Template) Kind() Kind { return KindTemplate }
 // Kind is KindOpened.
 func (*Opened) Kind() Kind { return KindOpened }
 
+func (m *Settle) encode(e *encoder) { e.string(m.Filter) }
+func (m *Settle) decode(d *decoder) { m.Filter = d.string() }
+
 func (m *Failure) encode(e *encoder) { e.string(m.Step); e.uint(uint64(m.Errno)) }
 func (m *Failure) decode(d *decoder) { m.Step = d.string(); m.Errno = d.uint32() }
 
@@ -73,8 +76,6 @@ func (*OK) encode(*encoder)      {}
 func (*OK) decode(*decoder)      {}
 func (*Ready) encode(*encoder)   {}
 func (*Ready) decode(*decoder)   {}
-func (*Settle) encode(*encoder)  {}
-func (*Settle) decode(*decoder)  {}
 func (*Reset) encode(*encoder)   {}
 func (*Reset) decode(*decoder)   {}
 func (*Measure) encode(*encoder) {}

@@ -19,7 +19,7 @@ func samples() []Message {
 		&Setup{Mounts: mounts, Links: []Link{{"/bin", "usr/bin"}}, Devices: mounts, Tree: true, Base: true, Hostname: "h", UID: 993, GID: 990,
 			SetIDs: true, KeepHost: true, Processes: 1024, TUN: true},
 		&Ready{},
-		&Settle{},
+		&Settle{Filter: "\x06\x00"},
 		&Assign{Mounts: mounts, TmpBytes: 10 << 30},
 		&Start{Path: "/var/task/bootstrap", Args: []string{"a", ""}, Env: []string{"A=b"}, Dir: "/", Stdout: true, Extra: 3},
 		&Started{PID: 2, Errno: 13, BadDir: true},

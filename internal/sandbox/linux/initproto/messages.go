@@ -178,8 +178,9 @@ type Setup struct {
 type Ready struct{}
 
 // Settle says that init is in its cgroups for good, and ends the set-up: what
-// is left to do can be done while the sandbox waits.
-type Settle struct{}
+// is left to do can be done while the sandbox waits. Filter is the assembled
+// filter of system calls.
+type Settle struct{ Filter string }
 
 // Assign makes a blank sandbox that of one function, before its first Start.
 type Assign struct {
