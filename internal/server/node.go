@@ -15,6 +15,7 @@ import (
 	"github.com/firn-run/firn"
 	"github.com/firn-run/firn/internal/async"
 	"github.com/firn-run/firn/internal/awswire"
+	"github.com/firn-run/firn/internal/awswire/cors"
 	"github.com/firn-run/firn/internal/blob"
 	"github.com/firn-run/firn/internal/control"
 	"github.com/firn-run/firn/internal/environment"
@@ -162,6 +163,9 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 	callers := awswire.NewService(s.wire("sts", keys), awswire.STS())
 	identity.Mount(callers)
 	api := awswire.FrontDoor(lambda, lines, measures, s.serveRegistry(n.registry, keys), callers)
+	if s.cfg.Auth == AuthSigV4 {
+		api = cors.Handler(api)
+	}
 	images := n.registry.Handler()
 	serveTraces := seen.traces.Handler()
 	traces := awswire.Authenticated(s.wire("lambda", keys), func(w http.ResponseWriter, r *awswire.Request) error {
