@@ -103,7 +103,7 @@ func (a *alias) point(e *edit, version string, routing *types.AliasRoutingConfig
 		return e.c.notFound(firn.FunctionRef{Name: e.name, Qualifier: a.Other})
 	}
 	if *main.Config.Role != *other.Config.Role {
-		return invalid("The versions %s and %s must have the same execution role to share an alias.", version, a.Other)
+		return invalid("Specified versions must be associated with the same execution role")
 	}
 	if deadLetter(main) != deadLetter(other) {
 		return invalid("The versions %s and %s must have the same dead-letter queue, or none, to share an alias.", version, a.Other)

@@ -117,7 +117,7 @@ func TestAliasesRefuse(t *testing.T) {
 		{"itself", create("f", "a", "1", routing("1", 0.5)), invalidCode, "Invalid function version 1. Function version 1 is already included in routing configuration."},
 		{"$LATEST shares", create("f", "a", "$LATEST", routing("1", 0.5)), invalidCode, "$LATEST is not supported for an alias pointing to more than 1 version"},
 		{"missing other", create("f", "a", "1", routing("9", 0.5)), notFoundCode, "Function not found: " + arn + ":9"},
-		{"other role", create("f", "a", "1", routing("3", 0.5)), invalidCode, "The versions 1 and 3 must have the same execution role to share an alias."},
+		{"other role", create("f", "a", "1", routing("3", 0.5)), invalidCode, "Specified versions must be associated with the same execution role"},
 		{"update missing", update(lambda.UpdateAliasInput{Name: aws.String("dead")}), notFoundCode, "Alias not found: " + arn + ":dead"},
 		{"update revision", update(lambda.UpdateAliasInput{Name: live, RevisionId: aws.String("x")}), preconCode, wrongRev},
 		{"update missing version", update(lambda.UpdateAliasInput{Name: live, FunctionVersion: aws.String("9")}), notFoundCode, "Function not found: " + arn + ":9"},

@@ -243,6 +243,9 @@ func (c *Control) putProvisionedConcurrencyConfig(ctx context.Context, in *lambd
 			return err
 		}
 		if a := e.aliases[q]; a != nil {
+			if a.Other != "" {
+				return invalid("Alias with weights can not be used with Provisioned Concurrency")
+			}
 			if err := e.provisionable(a); err != nil {
 				return err
 			}

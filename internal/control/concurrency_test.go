@@ -232,6 +232,7 @@ func TestProvisionedConcurrency(t *testing.T) {
 	if err := w.reserve("f", 12); err != nil {
 		t.Fatal(err)
 	}
+	wantFault(t, w.provision("f", "live", 11), invalidCode, "Alias with weights can not be used with Provisioned Concurrency")
 	wantFault(t, w.provision("f", "live", 13), invalidCode, "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
 	if w.unreserved() != 188 {
 		t.Error("provisioned concurrency is part of what is reserved:", w.unreserved())

@@ -242,7 +242,7 @@ func (c *Control) setCode(ctx context.Context, rec *record, source code) error {
 	}
 	zip := source.zip
 	rec.Unzipped = zip.info.UnzippedBytes
-	if err := checkUnzipped(rec); err != nil {
+	if err := checkCode(rec); err != nil {
 		return err
 	}
 	if err := c.keep(ctx, zip); err != nil {
@@ -254,12 +254,23 @@ func (c *Control) setCode(ctx context.Context, rec *record, source code) error {
 	return nil
 }
 
-func checkUnzipped(rec *record) error {
-	layers := make([]int64, 0, len(rec.Layers))
-	for _, l := range rec.Layers {
-		layers = append(layers, l.Unzipped)
+func checkUnzipped(rec *record) error { return image.CheckTotal(rec.Unzipped, layerBytes(rec)) }
+
+// checkCode is checkUnzipped for code that is new: AWS unzips it into what the
+// layers leave.
+func checkCode(rec *record) error {
+	err := checkUnzipped(rec)
+	if left := firn.MaxUnzippedBytes - layerBytes(rec); err != nil && left >= 0 {
+		return invalid("Unzipped size must be smaller than %d bytes", left)
 	}
-	return image.CheckTotal(rec.Unzipped, layers...)
+	return err
+}
+
+func layerBytes(rec *record) (n int64) {
+	for _, l := range rec.Layers {
+		n += l.Unzipped
+	}
+	return n
 }
 
 func (c *Control) getFunction(ctx context.Context, in *lambda.GetFunctionInput) (*lambda.GetFunctionOutput, error) {

@@ -155,10 +155,15 @@ func TestFunctionLayers(t *testing.T) {
 	in := creation("new", small(strings.Repeat("x", 1001)))
 	in.Layers = []string{large}
 	_, err := w.CreateFunction(t.Context(), in)
-	tooMuch := "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is 262144001 bytes."
-	wantFault(t, err, invalid, tooMuch)
+	wantFault(t, err, invalid, "Unzipped size must be smaller than 1000 bytes")
 	_, err = w.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("fits"), ZipFile: in.Code.ZipFile})
-	wantFault(t, err, invalid, tooMuch)
+	wantFault(t, err, invalid, "Unzipped size must be smaller than 1000 bytes")
+	w.create("full", in.Code.ZipFile)
+	_, err = w.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("full"), Layers: in.Layers})
+	wantFault(t, err, invalid, "Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. The actual size is 262144001 bytes.")
+	in.Layers = append(in.Layers, w.publishLayer("larger", small(strings.Repeat("x", 1001))))
+	_, err = w.CreateFunction(t.Context(), in)
+	wantFault(t, err, invalid, "Layers consume more than the available size of 262144000 bytes")
 }
 
 func TestLayerNumbersAndDeletedLayers(t *testing.T) {

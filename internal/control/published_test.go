@@ -153,7 +153,7 @@ func TestPublishVersionRefuses(t *testing.T) {
 			"CodeSHA256 (abc=) is different from current CodeSHA256 in $LATEST (" + *w.configuration("f").CodeSha256 + "). Please try again with the CodeSHA256 in $LATEST."},
 		{"PublishTo", publish(lambda.PublishVersionInput{FunctionName: aws.String("f"), PublishTo: types.FunctionVersionLatestPublishedLatestPublished}), "NotImplementedException",
 			"firn does not serve PublishTo yet: there are no capacity providers; see DIVERGENCES.md"},
-		{"of a version", publish(lambda.PublishVersionInput{FunctionName: aws.String("f:1")}), invalidCode, "A published version or an alias cannot be changed: " + functionARN("f") + ":1"},
+		{"of a version", publish(lambda.PublishVersionInput{FunctionName: aws.String("f:1")}), invalidCode, "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request."},
 	})
 }
 

@@ -62,7 +62,7 @@ func (c *Control) update(ctx context.Context, ref firn.FunctionRef, revisionID *
 // changeable finds a record and checks that it may be changed now.
 func (c *Control) changeable(ref firn.FunctionRef, revisionID *string) (*record, error) {
 	if ref.Qualifier != "" && ref.Qualifier != firn.Latest {
-		return nil, invalid("A published version or an alias cannot be changed: %s", c.arnOf(ref))
+		return nil, invalid("Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request.")
 	}
 	rec, err := c.findLatest(ref)
 	if err != nil {
@@ -127,7 +127,7 @@ func (c *Control) dryRun(ctx context.Context, rec *record, source code) (*lambda
 		return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, rec)), nil
 	}
 	rec.Unzipped = source.zip.info.UnzippedBytes
-	if err := checkUnzipped(rec); err != nil {
+	if err := checkCode(rec); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256(source.zip.zip)

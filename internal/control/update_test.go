@@ -149,7 +149,7 @@ func TestUpdateErrors(t *testing.T) {
 			code(func(in *lambda.UpdateFunctionCodeInput) { in.RevisionId = aws.String("x") })},
 		{"stale dry run", "PreconditionFailedException", stale,
 			code(func(in *lambda.UpdateFunctionCodeInput) { in.RevisionId = aws.String("x"); in.DryRun = true })},
-		{"version", "InvalidParameterValueException", "A published version or an alias cannot be changed: " + functionARN("f") + ":1",
+		{"version", "InvalidParameterValueException", "Current operation does not support versions other than $LATEST. Please set the version to $LATEST or do not set a version in your request.",
 			code(func(in *lambda.UpdateFunctionCodeInput) { in.FunctionName = aws.String("f:1") })},
 		{"configuration of nobody", "ResourceNotFoundException", "Function not found: " + functionARN("no"),
 			config(func(in *lambda.UpdateFunctionConfigurationInput) { in.FunctionName = aws.String("no") })},
