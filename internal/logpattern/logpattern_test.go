@@ -119,6 +119,15 @@ func TestMatch(t *testing.T) {
 		{`{ $.['a.b'] = 7 && $["a b"].c = 8 && $['a b']['c'] = 8 }`, []string{numbers}, nil},
 		{"{ $[1].id = 2 && $.[0].id = 1 }", []string{`[{"id":1},{"id":2}]`}, []string{`{"id":2}`, `[]`}},
 		{"{$.message = \"hello\"}", []string{`{"message":"hello"}`}, []string{"hello", `"hello"`}},
+		// Wildcards for any element or any member.
+		{"{ $.arrayKey[*] = %val.{2}% }", []string{trail, `{"arrayKey":["x","value"]}`}, []string{people, `{"arrayKey":"value"}`, `{"arrayKey":[["value"]]}`}},
+		{`{ $.* = %111\.111\.111\.1[0-9]{1,2}% }`, []string{trail}, []string{people, `{"a":{"ip":"111.111.111.111"}}`}},
+		{"{ $.objectList[*].id = 2 }", []string{trail}, []string{people}},
+		{"{ $.users[*].id = 3 && $.actions[*] = PUT && $.coordinates[*][2] = 9 }", []string{people}, []string{trail}},
+		{"{ $.coordinates[1][*] > 5 || $.['users'][*]['id'] = 4 }", []string{people}, nil},
+		{"{ $.user.* = 1 && $[*].id = 1 }", []string{people}, []string{`{"user":[2]}`}},
+		{"{ $.objectList[*].none NOT EXISTS && $.* IS NULL && $.* IS TRUE }", []string{trail}, []string{`{"objectList":[{},{"none":null}],"a":true}`}},
+		{"{ $.objectList[*].none NOT EXISTS }", []string{`{"objectList":[]}`, `{}`}, []string{`{"objectList":[{},{"none":null}]}`}},
 		{"{ $.a-b_c = 1 }", []string{`{"a-b_c":1}`}, nil},
 	}
 	for _, test := range tests {
@@ -182,6 +191,9 @@ func TestParseErrors(t *testing.T) {
 		{"{ $.a[x] = 1 }", "is not valid"},
 		{"{ $.a[-1] = 1 }", "is not valid"},
 		{"{ $.a[1 = 1 }", "is not valid"},
+		{"{ $.a* = 1 }", "an operator is missing"},
+		{"{ $.*[*] = 1 }", "the property selector '$.*[*]' has more than one wildcard"},
+		{"{ $.a[*] = 1 || $.b[*] = 1 && ($.c[*] = 1 || $.* = 2) }", "it has 4 wildcard selectors, and at most 3 are allowed"},
 		{"{ $.a[''] = 1 }", "is not valid"},
 		{"{ $.a }", "an operator is missing after '$.a'"},
 		{"{ $.a = }", "a value is missing before '}'"},

@@ -2,6 +2,8 @@ package logpattern
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,11 +20,19 @@ type selector struct {
 	steps []step
 }
 
-// step is the name of a member or, when name is empty, an index.
+// step is the name of a member, the wildcard for all members and elements, or,
+// when name is empty, an index.
 type step struct {
 	name  string
+	all   bool
 	index int
 }
+
+// A selector has one wildcard at most and a pattern three: the guide's quotas.
+const (
+	maxWildcardsOfSelector = 1
+	maxWildcards           = 3
+)
 
 func parseProperties(s *scanner) (form, error) {
 	if !strings.HasSuffix(s.src, "}") {
@@ -45,11 +55,29 @@ func parseProperties(s *scanner) (form, error) {
 	if !s.take("}") {
 		return nil, invalid("an operator or the closing brace is missing before '%s'", s.rest())
 	}
+	n := 0
+	for _, sel := range f.selectors {
+		n += sel.wildcards()
+	}
+	if n > maxWildcards {
+		return nil, invalid("it has %d wildcard selectors, and at most %d are allowed", n, maxWildcards)
+	}
 	return f, s.finish()
 }
 
+func (sel selector) wildcards() int {
+	n := 0
+	for _, step := range sel.steps {
+		if step.all {
+			n++
+		}
+	}
+	return n
+}
+
 // parseSelector reads $.name[0].name, also with the root an array, and with
-// names that are not of letters, digits, - and _ as ['a.name'].
+// names that are not of letters, digits, - and _ as ['a.name'], and $.* and [*]
+// for any.
 func parseSelector(s *scanner) (selector, error) {
 	s.space()
 	start := s.pos
@@ -73,6 +101,11 @@ func parseSelector(s *scanner) (selector, error) {
 		if !dot {
 			break
 		}
+		if s.at("*") {
+			s.pos++
+			steps = append(steps, step{all: true})
+			continue
+		}
 		name := s.run(nameByte)
 		if name == "" {
 			return selector{}, invalid("the property selector '%s' is not valid", s.src[start:s.pos])
@@ -82,10 +115,14 @@ func parseSelector(s *scanner) (selector, error) {
 	if len(steps) == 0 {
 		return selector{}, invalid("the property selector '%s' names no property", s.src[start:s.pos])
 	}
-	return selector{text: s.src[start:s.pos], steps: steps}, nil
+	sel := selector{text: s.src[start:s.pos], steps: steps}
+	if sel.wildcards() > maxWildcardsOfSelector {
+		return selector{}, invalid("the property selector '%s' has more than one wildcard", sel.text)
+	}
+	return sel, nil
 }
 
-// subscript reads [0] or ['name'].
+// subscript reads [0], [*] or ['name'].
 func (s *scanner) subscript() (step, bool) {
 	body, after, ok := strings.Cut(s.src[s.pos+1:], "]")
 	if !ok {
@@ -99,6 +136,10 @@ func (s *scanner) subscript() (step, bool) {
 		}
 		s.pos = len(s.src) - len(behind)
 		return step{name: name}, true
+	}
+	if body == "*" {
+		s.pos = len(s.src) - len(after)
+		return step{all: true}, true
 	}
 	n, err := strconv.ParseUint(body, 10, 31)
 	if err != nil {
@@ -123,8 +164,7 @@ func parseCondition(s *scanner, sel selector) (test[any], error) {
 			return nil, err
 		}
 		return func(doc any) bool {
-			node, ok := sel.find(doc)
-			return ok && v.compareNode(op, node)
+			return sel.find(doc, func(node any) bool { return v.compareNode(op, node) })
 		}, nil
 	}
 	switch word := s.keyword(); word {
@@ -134,7 +174,7 @@ func parseCondition(s *scanner, sel selector) (test[any], error) {
 		if s.keyword() != "EXISTS" {
 			return nil, invalid("EXISTS is missing after NOT")
 		}
-		return func(doc any) bool { _, ok := sel.find(doc); return !ok }, nil
+		return func(doc any) bool { return !sel.find(doc, func(any) bool { return true }) }, nil
 	case "EXISTS":
 		return nil, invalid("EXISTS is not supported; compare with *, or use NOT EXISTS")
 	default:
@@ -155,17 +195,17 @@ func parseIs(s *scanner, sel selector) (test[any], error) {
 	default:
 		return nil, invalid("NULL, TRUE or FALSE is missing after IS")
 	}
-	return func(doc any) bool {
-		node, ok := sel.find(doc)
+	is := func(node any) bool {
 		switch node := node.(type) {
 		case nil:
-			return ok && want == nil
+			return want == nil
 		case bool:
 			return want == node
 		default:
 			return false
 		}
-	}, nil
+	}
+	return func(doc any) bool { return sel.find(doc, is) }, nil
 }
 
 func (s *scanner) keyword() string {
@@ -173,26 +213,47 @@ func (s *scanner) keyword() string {
 	return s.run(letterOrDigit)
 }
 
-// find returns the value of a property and whether it exists.
-func (sel selector) find(doc any) (any, bool) {
-	for _, step := range sel.steps {
+// find reports whether a property exists of which the value is accepted: with
+// a wildcard there can be many, and members are looked at in order of name.
+func (sel selector) find(doc any, accept func(any) bool) bool {
+	for i, step := range sel.steps {
+		if step.all {
+			rest := selector{steps: sel.steps[i+1:]}
+			return slices.ContainsFunc(children(doc), func(child any) bool { return rest.find(child, accept) })
+		}
 		switch node := doc.(type) {
 		case map[string]any:
 			member, ok := node[step.name]
 			if !ok || step.name == "" {
-				return nil, false
+				return false
 			}
 			doc = member
 		case []any:
 			if step.name != "" || step.index >= len(node) {
-				return nil, false
+				return false
 			}
 			doc = node[step.index]
 		default:
-			return nil, false
+			return false
 		}
 	}
-	return doc, true
+	return accept(doc)
+}
+
+// children are the elements of an array and the values of an object.
+func children(doc any) []any {
+	switch node := doc.(type) {
+	case []any:
+		return node
+	case map[string]any:
+		list := make([]any, 0, len(node))
+		for _, name := range slices.Sorted(maps.Keys(node)) {
+			list = append(list, node[name])
+		}
+		return list
+	default:
+		return nil
+	}
 }
 
 // compareNode compares a property. Objects, arrays and null are not values:
@@ -253,14 +314,19 @@ func (f *properties) extract(message string) map[string]string {
 	values := make(map[string]string, len(f.selectors))
 	doc, _ := decode(message)
 	for _, sel := range f.selectors {
-		switch node, _ := sel.find(doc); node := node.(type) {
-		case string:
-			values[sel.text] = node
-		case json.Number:
-			values[sel.text] = node.String()
-		case bool:
-			values[sel.text] = strconv.FormatBool(node)
-		}
+		sel.find(doc, func(node any) bool {
+			switch node := node.(type) {
+			case string:
+				values[sel.text] = node
+			case json.Number:
+				values[sel.text] = node.String()
+			case bool:
+				values[sel.text] = strconv.FormatBool(node)
+			default:
+				return false
+			}
+			return true
+		})
 	}
 	return values
 }
