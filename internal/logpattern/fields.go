@@ -224,14 +224,12 @@ func fits(run []field, list []word) bool {
 func (f *fields) extract(message string) map[string]string {
 	list := f.words(message)
 	values := make(map[string]string, len(list))
-	at, ok := f.place(list)
-	if !ok {
-		return values // []
-	}
 	names := make([]string, len(list))
-	for i, run := range f.runs {
-		for j, one := range run {
-			names[at[i]+j] = one.name
+	if at, ok := f.place(list); ok { // [] has no place
+		for i, run := range f.runs {
+			for j, one := range run {
+				names[at[i]+j] = one.name
+			}
 		}
 	}
 	for i, w := range list {

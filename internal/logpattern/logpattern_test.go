@@ -233,7 +233,9 @@ func TestExtract(t *testing.T) {
 		}},
 		{"[level, rest]", `INFO "a b" c  `, map[string]string{"$level": "INFO", "$rest": `"a b" c`}},
 		{"[..., x=b, ...]", "a b c", map[string]string{"$1": "a", "$x": "b", "$3": "c"}},
-		{"[]", "a b", map[string]string{}},
+		{"[]", `127.0.0.1 "a b" c`, map[string]string{"$1": "127.0.0.1", "$2": "a b", "$3": "c"}},
+		{"[..., size]", "a - 200 1534", map[string]string{"$1": "a", "$2": "-", "$3": "200", "$size": "1534"}},
+		{"{ $.objectList[*].id = 2 || $.* = x }", trail, map[string]string{"$.objectList[*].id": "1", "$.*": "false"}},
 		{"{ $.eventType = * && $.objectList[1].id = 2 && $.ThisFlag IS TRUE && $.none NOT EXISTS }", trail, map[string]string{
 			"$.eventType": "UpdateTrail", "$.objectList[1].id": "2", "$.ThisFlag": "true",
 		}},
