@@ -119,7 +119,7 @@ type (
 	}
 	RuntimeDoneMetrics struct {
 		DurationMs    float64 `json:"durationMs"`
-		ProducedBytes int64   `json:"producedBytes,omitempty"`
+		ProducedBytes int64   `json:"producedBytes"`
 	}
 	Report struct {
 		Stamp
