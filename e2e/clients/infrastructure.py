@@ -62,7 +62,7 @@ assert [v["FunctionArn"] for v in versions["Versions"]] == [ARN + ":$LATEST"] an
 layer = client.publish_layer_version(LayerName="infra", Content={"ZipFile": archive}, Description="", LicenseInfo="")
 for member, given, taken, rest in [
     ("DeadLetterConfig", {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}, {"TargetArn": ""}, None),
-    ("Environment", {"Variables": {"AB": "c"}}, {"Variables": {}}, {"Variables": {}}),
+    ("Environment", {"Variables": {"AB": "c"}}, {"Variables": {}}, None),
     ("Layers", [layer["LayerVersionArn"]], [], None),
     ("TracingConfig", {"Mode": "Active"}, {"Mode": "PassThrough"}, {"Mode": "PassThrough"}),
     ("EphemeralStorage", {"Size": 1024}, {"Size": 512}, {"Size": 512}),

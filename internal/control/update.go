@@ -136,13 +136,24 @@ func (c *Control) dryRun(ctx context.Context, rec *record, source code) (*lambda
 	return convert[lambda.UpdateFunctionCodeOutput](c.describe(ctx, rec)), nil
 }
 
+// reconfigure is configure for a function that is there. Variables that are
+// taken away are not shown as an empty environment, as those of a function that
+// was created with none are.
+func (c *Control) reconfigure(ctx context.Context, rec *record, in *lambda.UpdateFunctionConfigurationInput) error {
+	err := c.configure(ctx, rec, in)
+	if in.Environment != nil && len(rec.variables) == 0 {
+		rec.variables = nil
+	}
+	return err
+}
+
 func (c *Control) updateFunctionConfiguration(ctx context.Context, in *lambda.UpdateFunctionConfigurationInput) (*lambda.UpdateFunctionConfigurationOutput, error) {
 	ref, err := c.reference(in.FunctionName, nil)
 	if err != nil {
 		return nil, err
 	}
 	var shown *record
-	err = c.update(ctx, ref, in.RevisionId, func(rec *record) error { return c.configure(ctx, rec, in) }, func(e *edit) { shown = e.rec })
+	err = c.update(ctx, ref, in.RevisionId, func(rec *record) error { return c.reconfigure(ctx, rec, in) }, func(e *edit) { shown = e.rec })
 	if err != nil {
 		return nil, err
 	}

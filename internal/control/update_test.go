@@ -108,7 +108,7 @@ func TestUpdateFunctionConfiguration(t *testing.T) {
 	w.active("f")
 	w.restart()
 	cleared := w.configuration("f")
-	if cleared.Layers != nil || cleared.Environment == nil || len(cleared.Environment.Variables) != 0 || *cleared.Description != "" || *cleared.Role != role+"2" ||
+	if cleared.Layers != nil || cleared.Environment != nil || *cleared.Description != "" || *cleared.Role != role+"2" ||
 		*cleared.Handler != "h2" || cleared.Runtime != types.RuntimeProvidedal2 || *cleared.MemorySize != 256 || *cleared.Timeout != 7 {
 		t.Errorf("%+v", cleared)
 	}
