@@ -410,7 +410,9 @@ func TestLayerOperations(t *testing.T) {
 	}
 	expect(t, rg.do("GET", *url.DownloadUrl, nil), http.StatusOK)
 	_, err = rg.GetDownloadUrlForLayer(ctx, &ecr.GetDownloadUrlForLayerInput{RepositoryName: &name, LayerDigest: new(digestOf(nil))})
-	wantCode(t, err, "LayersNotFoundException")
+	if msg := wantCode(t, err, "LayersNotFoundException"); !strings.HasPrefix(msg, "The layer with digest '"+digestOf(nil)+"' does not exist within the repository with name '") {
+		t.Error(msg)
+	}
 
 	empty, err := rg.InitiateLayerUpload(ctx, &ecr.InitiateLayerUploadInput{RepositoryName: &name})
 	if err != nil {

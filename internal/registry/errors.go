@@ -96,6 +96,11 @@ func partsMissing(k repoKey, index bool, missing []firn.Digest) error {
 	return &types.LayersNotFoundException{Message: text("Layers")}
 }
 
+func noLayer(k repoKey, d firn.Digest) error {
+	return &types.LayersNotFoundException{Message: new(fmt.Sprintf(
+		"The layer with digest '%s' does not exist within the repository with name '%s' in the registry with id '%s'", oci.Prefixed(d), k.name, k.account))}
+}
+
 func noUpload(k repoKey, id string) error {
 	return &types.UploadNotFoundException{Message: new(fmt.Sprintf(
 		"The upload with id '%.100s' does not exist in the repository with name '%s' in the registry with id '%s'", id, k.name, k.account))}

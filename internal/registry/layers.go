@@ -64,7 +64,7 @@ func (r *Registry) getDownloadUrlForLayer(ctx context.Context, in *ecr.GetDownlo
 		return nil, err
 	}
 	if !ok {
-		return nil, partsMissing(k, false, []firn.Digest{d})
+		return nil, noLayer(k, d)
 	}
 	return &ecr.GetDownloadUrlForLayerOutput{LayerDigest: in.LayerDigest, DownloadUrl: new(r.baseURL(ctx) + k.path("blobs", string(d)))}, nil
 }
