@@ -160,7 +160,7 @@ func (s *Store) getMetricStatistics(_ context.Context, in *cloudwatch.GetMetricS
 		wrong.required("EndTime")
 	}
 	if in.StartTime != nil && in.EndTime != nil {
-		wrong.ordered(timeRange{*in.StartTime, *in.EndTime})
+		wrong.ordered(timeRange{*in.StartTime, *in.EndTime}, turnedStatistics)
 	}
 	if in.Period == nil {
 		wrong.required("Period")

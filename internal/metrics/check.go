@@ -90,13 +90,19 @@ func (f *faults) both(a, b string) {
 	f.mixed("The parameters %s and %s are mutually exclusive and you have specified both.", a, b)
 }
 
+// What a range of time that ends before it starts is told by the operation.
+const (
+	turnedStatistics = "The parameter StartTime must be less than the parameter EndTime."
+	turnedData       = "The parameter EndTime must be greater than StartTime."
+)
+
 // ordered checks a range of time.
-func (f *faults) ordered(in timeRange) {
+func (f *faults) ordered(in timeRange, turned string) {
 	switch {
 	case in.start.Equal(in.end):
 		f.bad("The parameter StartTime must not equal parameter EndTime.")
 	case in.start.After(in.end):
-		f.bad("The parameter StartTime must be less than the parameter EndTime.")
+		f.bad("%s", turned)
 	}
 }
 

@@ -81,6 +81,8 @@ func TestFaultsAsRecorded(t *testing.T) {
 		{data(later, types.MetricDataQuery{Id: aws.String("e")}), "ValidationException: The parameter MetricDataQueries.member.1.MetricStat is required.\n"},
 		{data(later, metricQuery("a", "a", "None", 60), metricQuery("b", "b", "", 60)), "ValidationException: The value None for parameter MetricDataQueries.member.1.MetricStat.Stat is not a valid statistic.\nThe value  for parameter MetricDataQueries.member.2.MetricStat.Stat is not a valid statistic.\n"},
 		{data(f.begin, metricQuery("a", "a", "Sum", 60)), "ValidationException: The parameter StartTime must not equal parameter EndTime.\n"},
+		{data(f.begin.Add(-1), metricQuery("a", "a", "Sum", 60)), "ValidationException: The parameter EndTime must be greater than StartTime.\n"},
+		{stats(func(in *cloudwatch.GetMetricStatisticsInput) { in.StartTime, in.EndTime = in.EndTime, in.StartTime }), "InvalidParameterValueException: The parameter StartTime must be less than the parameter EndTime."},
 		{data(later, metricQuery("6a", "a", "Sum", 60)), "ValidationException: The value 6a for parameter MetricDataQueries.member.1.Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$.\n"},
 		{data(later, slices.Repeat([]types.MetricDataQuery{metricQuery("a", "a", "Sum", 60)}, 501)...), "ValidationException: The collection MetricDataQueries must not have a size greater than 500.\n"},
 	} {

@@ -122,7 +122,7 @@ func (r *request) check() error {
 		wrong.required("EndTime")
 	}
 	if r.in.StartTime != nil && r.in.EndTime != nil {
-		wrong.ordered(timeRange{*r.in.StartTime, *r.in.EndTime})
+		wrong.ordered(timeRange{*r.in.StartTime, *r.in.EndTime}, turnedData)
 	}
 	if r.in.MaxDatapoints != nil && *r.in.MaxDatapoints < 1 {
 		wrong.bad("The parameter MaxDatapoints must be greater than 0.")
