@@ -54,13 +54,13 @@ func serveSpawns(ctl *control, null int, kick chan<- struct{}) error {
 		if err != nil {
 			return err
 		}
+		select {
+		case kick <- struct{}{}:
+		default:
+		}
 		if failure != nil {
 			err = ctl.fail(seq, failed("fork init", failure))
 		} else {
-			select {
-			case kick <- struct{}{}:
-			default:
-			}
 			given := []int{born.pidfd}
 			if request.Tree {
 				given = append(given, root.copies(born.pid)...)
@@ -96,7 +96,11 @@ func spawnInGroups(m *initproto.Spawn, null int, fds []int) (born newborn, failu
 			born.entered = false
 		}
 	}
-	born.pid, born.pidfd, failure = spawn(m, null, fds)
+	if m.Unprivileged || !forksInit {
+		born.pid, born.pidfd, failure = spawn(m, null, fds)
+	} else {
+		born.pid, born.pidfd, failure = forkInit(m, null, fds)
+	}
 	for _, fd := range doors[m.Tasks:] {
 		if err := enter(fd); err != nil {
 			return born, nil, failed("leave a control group", err)
@@ -147,16 +151,20 @@ func spawn(m *initproto.Spawn, null int, fds []int) (pid, pidfd int, err error) 
 	if m.InCgroup {
 		sys.UseCgroupFD, sys.CgroupFD = true, fds[1]
 	}
-	// One processor for Go: the two threads of init take turns by nature, and
-	// each processor more costs 100 kB in every sandbox. The number is fixed, so
-	// that the runtime need not follow the limits of the control groups.
 	pid, err = syscall.ForkExec("/proc/self/exe", []string{"init"}, &syscall.ProcAttr{
-		Env: []string{"FIRN_ROLE=init", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB",
-			"GODEBUG=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0"},
+		Env:   initEnvironment(),
 		Files: []uintptr{uintptr(null), uintptr(null), 2, uintptr(fds[0])},
 		Sys:   sys,
 	})
 	return pid, pidfd, err
+}
+
+// initEnvironment gives Go one processor in an init: its two threads take turns
+// by nature, and each processor more costs 100 kB in every sandbox. The number
+// is fixed, so that the runtime need not follow the limits of the control groups.
+func initEnvironment() []string {
+	return []string{"FIRN_ROLE=init", "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=8MiB",
+		"GODEBUG=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0"}
 }
 
 func mappings(list []initproto.IDMap) []syscall.SysProcIDMap {
