@@ -183,7 +183,7 @@ func (s *Server) routes(n *node, seen *observatory, keys *keyring.Keyring) http.
 		switch path := r.URL.Path; {
 		case get && len(path) > len(control.LocationPath) && strings.HasPrefix(path, control.LocationPath):
 			n.control.ServeLocation(w, r)
-		case get && path == scrapePath && s.cfg.MetricsListen == "":
+		case (get || r.Method == http.MethodHead) && path == scrapePath && s.cfg.MetricsListen == "":
 			scrapes.ServeHTTP(w, r)
 		case isDistribution(r):
 			images.ServeHTTP(w, r)
