@@ -11,7 +11,7 @@ import (
 // runtime asks for its next event some 0.1 ms after its response, so that a
 // caller who sends one request after the other would meet its own environment
 // still busy; starting another takes longer than this.
-const settleWait = 2 * time.Millisecond
+const settleWait = 10 * time.Millisecond
 
 // waiter is an invocation that waits for an environment to become ready. The
 // channel has room for the one member that it may be given.
