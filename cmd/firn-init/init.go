@@ -4,6 +4,7 @@ package main
 
 import (
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,9 @@ func runInit(ctl *control) error {
 	if !ok {
 		return failed("understand the request", unix.EPROTO)
 	}
+	if !setup.SetIDs {
+		keepThreads()
+	}
 	assigned := make(chan struct{})
 	go launcher(ctl, p, confine.Program(settle.Filter), assigned)
 	if gone, err := awaitAssignment(ctl, setup.KeepHost); gone || err != nil {
@@ -59,6 +63,26 @@ func runInit(ctl *control) error {
 	close(assigned)
 	p.reap()
 	return nil
+}
+
+// spareThreads is how many threads the Go runtime is made to keep.
+const spareThreads = 3
+
+// keepThreads has the Go runtime keep threads for when one waits in a system
+// call. Where init has the function's user id, the function's processes may take
+// the last that their limit allows, and Go ends a program that gets no thread.
+func keepThreads() {
+	var running sync.WaitGroup
+	running.Add(spareThreads)
+	for range spareThreads {
+		go func() {
+			runtime.LockOSThread() // each on its own until all are there
+			running.Done()
+			running.Wait()
+			runtime.UnlockOSThread()
+		}()
+	}
+	running.Wait()
 }
 
 // hide makes init's files in /proc nobody's but root's, also for a function
