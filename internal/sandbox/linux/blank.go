@@ -135,6 +135,9 @@ func (k *blank) spawn(ctx context.Context, wantTree bool) (born child, err error
 		return born, err
 	}
 	k.pid = born.pid
+	if k.group != nil {
+		k.group.ReleaseFD()
+	}
 	k.conn = newConn(sock)
 	k.conn.onExit = k.exits.call
 	k.reader.Go(k.conn.serve)

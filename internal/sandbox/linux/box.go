@@ -78,6 +78,8 @@ func (b *Backend) assign(ctx context.Context, k *blank, spec sandbox.Spec) (*box
 	if limits != nil {
 		return nil, limits
 	}
+	_ = k.userns.Close() // nothing more is mounted
+	k.userns = nil
 	s := &box{
 		blank: k, spec: spec, events: make(chan sandbox.Event, 8), closed: make(chan struct{}),
 		processes: map[uint32]*process{}, early: map[uint32]uint32{}, oom: make(chan struct{}),

@@ -102,6 +102,9 @@ func TestNothingOfTheHostBelow(t *testing.T) {
 	b := open(t, func(c *Config) { c.Network = sandbox.NetworkNone })
 	require.Feature(t, "root", b.privileged, "rootless pivot_root takes the host's files away")
 	s := create(t, b, nil).(*box)
+	if out, _ := shell(t, s, "echo there"); out != "there\n" { // init has opened what it needs
+		t.Fatalf("%q", out)
+	}
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", s.pid))
 	if err != nil {
 		t.Fatal(err)

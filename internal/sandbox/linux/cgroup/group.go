@@ -115,13 +115,21 @@ func (f *files) close() {
 
 // FD returns the descriptor of the group's directory in the cgroup2 tree, for
 // CLONE_INTO_CGROUP (SysProcAttr.CgroupFD), or -1 without one. It belongs to
-// the Group and is valid until Destroy. A process started with it is in the
+// the Group and is valid until ReleaseFD or Destroy. A process started with it is in the
 // version 2 group only: on a hybrid host Add still has to follow.
 func (g *Group) FD() int {
 	if g.files.dir == nil {
 		return -1
 	}
 	return int(g.files.dir.Fd())
+}
+
+// ReleaseFD closes FD, when no further process is to be born in the group: among
+// thousands of groups descriptors are scarce.
+func (g *Group) ReleaseFD() {
+	if g.files.dir != nil {
+		_ = g.files.dir.Close() // Destroy closes it again
+	}
 }
 
 // Add moves a process, and with it what it starts from then on, into the

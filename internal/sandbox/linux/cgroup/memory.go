@@ -43,7 +43,6 @@ type memoryFiles struct {
 	current *os.File
 	stat    *os.File
 	peak    *os.File // nil on version 2 before Linux 5.19
-	kernel  *os.File // version 1: kernel memory
 	// resettable is set when writing to peak begins a new one: always on
 	// version 1, and on version 2 since Linux 6.12.
 	resettable bool
@@ -60,9 +59,6 @@ func (f *memoryFiles) open(dir string, v2 bool) (err error) {
 	if f.stat, err = openFile(filepath.Join(dir, f.names.stat), unix.O_RDONLY); err != nil {
 		return err
 	}
-	if !v2 {
-		f.kernel, _ = openFile(filepath.Join(dir, "memory.kmem.usage_in_bytes"), unix.O_RDONLY)
-	}
 	peak := filepath.Join(dir, f.names.peak)
 	if f.peak, err = openFile(peak, unix.O_RDWR); err == nil {
 		f.resettable = f.resetPeak() == nil
@@ -77,7 +73,20 @@ func (f *memoryFiles) open(dir string, v2 bool) (err error) {
 // that of the descriptor written to.
 func (f *memoryFiles) resetPeak() error { return rewrite(f.peak, "0") }
 
-func (f *memoryFiles) all() []*os.File { return []*os.File{f.current, f.stat, f.peak, f.kernel} }
+func (f *memoryFiles) all() []*os.File { return []*os.File{f.current, f.stat, f.peak} }
+
+// kernelMemory reads what version 1 counts of kernel memory, 0 where it does not.
+func (f *memoryFiles) kernelMemory() int64 {
+	s, err := readString(filepath.Join(f.dir, "memory.kmem.usage_in_bytes"))
+	if err != nil {
+		return 0
+	}
+	n, err := parseNumber([]byte(s))
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // memoryStat is what we use of memory.stat, in bytes and pages.
 type memoryStat struct {

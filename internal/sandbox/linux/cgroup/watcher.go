@@ -415,8 +415,8 @@ func (w *watcher) lookAt(e *entry) (next time.Duration, again bool) {
 	if err != nil {
 		return 0, false
 	}
-	if f.kernel != nil {
-		st.kernel, _ = readNumber(f.kernel)
+	if !f.v2 {
+		st.kernel = f.kernelMemory()
 	}
 	s := sample{at: time.Now(), usage: usage, stat: st}
 	cause, next := e.watch.observe(s)
