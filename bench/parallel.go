@@ -14,6 +14,10 @@ import (
 // sleepers is how many invocations are made at once.
 const sleepers = 1000
 
+// scaleWindow is the time in which a function may gain as many environments as
+// a burst takes: a second burst within it would be throttled.
+const scaleWindow = 10 * time.Second
+
 // parallel makes 1,000 invocations at once of a function that holds each for
 // a second, first with no environment there and then with all of them, and
 // takes the time to the last answer and the highest memory of the machine.
@@ -29,7 +33,14 @@ func (l *lab) parallel(ctx context.Context) error {
 	if err := node.create(ctx, "sleeper", 128, l.archive); err != nil {
 		return err
 	}
-	for range l.rounds {
+	for i := range l.rounds {
+		if i > 0 {
+			select {
+			case <-time.After(scaleWindow):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		if err := node.renew(ctx, "sleeper", int(time.Now().UnixNano())); err != nil {
 			return err
 		}
