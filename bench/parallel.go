@@ -15,7 +15,8 @@ import (
 const sleepers = 1000
 
 // scaleWindow is the time in which a function may gain as many environments as
-// a burst takes: a second burst within it would be throttled.
+// a burst takes: a second burst within it would be throttled. The environments of
+// the burst before are gone by then.
 const scaleWindow = 10 * time.Second
 
 // parallel makes 1,000 invocations at once of a function that holds each for
@@ -34,15 +35,15 @@ func (l *lab) parallel(ctx context.Context) error {
 		return err
 	}
 	for i := range l.rounds {
+		if err := node.renew(ctx, "sleeper", int(time.Now().UnixNano())); err != nil {
+			return err
+		}
 		if i > 0 {
 			select {
 			case <-time.After(scaleWindow):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-		}
-		if err := node.renew(ctx, "sleeper", int(time.Now().UnixNano())); err != nil {
-			return err
 		}
 		for _, state := range []string{"cold", "warm"} {
 			took, memory, err := burst(ctx, node, n)
