@@ -5,7 +5,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -179,66 +178,6 @@ func (w *watcher) disarm(e *entry) {
 		}
 	}
 	e.told.close()
-}
-
-// ask has the kernel report on e from now on. It is called once, by look.
-func (w *watcher) ask(e *entry) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if e.gone.Load() || w.closed {
-		return
-	}
-	f := &e.g.files.memory
-	if f.v2 {
-		wd, err := unix.InotifyAddWatch(w.inotify, filepath.Join(f.dir, f.names.kills), unix.IN_MODIFY)
-		if err != nil {
-			w.m.log.Warn("the kernel's memory events cannot be watched", "group", e.g.name, "error", err)
-			return
-		}
-		e.told.watch = int32(wd)
-		w.byWatch[e.told.watch] = e
-		e.deaf = false
-		return
-	}
-	w.nextKey++
-	e.told.key = w.nextKey
-	w.byKey[e.told.key] = e
-	if err := w.askV1Locked(e); err != nil {
-		w.m.log.Debug("the kernel does not tell when memory crosses the limit", "group", e.g.name, "error", err)
-		return
-	}
-	e.sampled, e.deaf = false, false
-}
-
-// askV1Locked asks the version 1 controller to report usage crossing the
-// limit, and OOM.
-func (w *watcher) askV1Locked(e *entry) error {
-	f := &e.g.files.memory
-	oom, err := openFile(filepath.Join(f.dir, "memory.oom_control"), unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	defer oom.Close()
-	for _, ask := range []struct {
-		kind int32
-		args string
-	}{
-		{tellOOM, fmt.Sprint(oom.Fd())},
-		{tellUsage, fmt.Sprint(f.current.Fd(), e.watch.limit)},
-	} {
-		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-		if err != nil {
-			return err
-		}
-		e.told.fds = append(e.told.fds, fd)
-		if err := w.add(fd, e.told.key, ask.kind); err != nil {
-			return err
-		}
-		if err := writeString(filepath.Join(f.dir, "cgroup.event_control"), fmt.Sprint(fd)+" "+ask.args); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // resume has a group looked at again that was left alone while frozen. It is
