@@ -87,7 +87,7 @@ func (p *platform) start(ctx context.Context, b sandbox.Backend) (*environment.E
 	env, err := environment.Start(ctx, environment.Config{
 		ID: fmt.Sprintf("bench%d", p.started), Backend: b, TaskDir: p.task, Network: sandbox.NetworkInternet,
 		Version: &firn.FunctionVersion{
-			Name: "bench", Version: "$LATEST", Account: "123456789012", Handler: "bootstrap",
+			Name: "bench", Version: "$LATEST", Runtime: "provided.al2023", Account: "123456789012", Handler: "bootstrap",
 			ARN:      "arn:aws:lambda:us-east-1:123456789012:function:bench",
 			MemoryMB: 1769, EphemeralStorageMB: 512, Timeout: 3 * time.Second,
 		},
