@@ -59,7 +59,9 @@ func (w *watcher) enter(e *entry) (key int32, v1 bool) {
 }
 
 // askV1 asks the version 1 controller to report usage crossing the limit, and
-// OOM. The eventfds are the caller's, also with an error.
+// OOM. The eventfds are the caller's, also with an error. It opens what it
+// names to the kernel: Destroy may close the group's files at any time, and
+// their numbers would soon be those of others.
 func (w *watcher) askV1(e *entry, key int32) (fds []int, err error) {
 	f := &e.g.files.memory
 	oom, err := openFile(filepath.Join(f.dir, "memory.oom_control"), unix.O_RDONLY)
@@ -67,12 +69,17 @@ func (w *watcher) askV1(e *entry, key int32) (fds []int, err error) {
 		return nil, err
 	}
 	defer oom.Close()
+	usage, err := openFile(filepath.Join(f.dir, f.names.current), unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer usage.Close()
 	for _, ask := range []struct {
 		kind int32
 		args string
 	}{
 		{tellOOM, fmt.Sprint(oom.Fd())},
-		{tellUsage, fmt.Sprint(f.current.Fd(), e.watch.limit)},
+		{tellUsage, fmt.Sprint(usage.Fd(), e.watch.limit)},
 	} {
 		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 		if err != nil {
