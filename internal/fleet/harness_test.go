@@ -114,8 +114,10 @@ func (b *box) SetCPU(float64) error          { return nil }
 func (b *box) Freeze() error                 { return nil }
 func (b *box) Thaw() error                   { return nil }
 func (b *box) Usage() (sandbox.Usage, error) { return sandbox.Usage{}, nil }
-func (b *box) ResetPeak() error              { return nil }
-func (b *box) DaemonAddr() string            { return "" }
+
+func (b *box) CPUTime() (time.Duration, error) { return 0, errors.ErrUnsupported }
+func (b *box) ResetPeak() error                { return nil }
+func (b *box) DaemonAddr() string              { return "" }
 
 func (b *box) Dial(context.Context, int) (net.Conn, error)    { return nil, errors.ErrUnsupported }
 func (b *box) Daemon(context.Context) (net.PacketConn, error) { return nil, errors.ErrUnsupported }

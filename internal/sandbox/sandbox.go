@@ -120,6 +120,10 @@ type Sandbox interface {
 	// present usage (called at the start of each invocation).
 	Usage() (Usage, error)
 	ResetPeak() error
+	// CPUTime is the processor time used since the sandbox was made. It is
+	// apart from Usage, since the kernel adds it up over all processors for
+	// whoever asks.
+	CPUTime() (time.Duration, error)
 
 	// Events delivers OutOfMemory (and nothing else so far). The channel has
 	// a buffer, drops when it is full, and is closed by Close.
@@ -200,8 +204,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 // the processes alive, sampled.
 type Usage struct {
 	Current int64
-	Peak    int64         // highest since the last ResetPeak
-	CPUTime time.Duration // used since the sandbox was made
+	Peak    int64 // highest since the last ResetPeak
 }
 
 // EventKind names an Event.

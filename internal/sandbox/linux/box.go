@@ -307,17 +307,29 @@ func (s *box) Usage() (sandbox.Usage, error) {
 		if err != nil && !errors.Is(err, cgroup.ErrUnsupported) {
 			return u, err
 		}
-		u = sandbox.Usage{Current: g.Current, Peak: g.Peak, CPUTime: g.CPUTime}
+		u = sandbox.Usage{Current: g.Current, Peak: g.Peak}
 	}
 	if s.sample != nil {
 		s.sample.look()
 		seen := s.sample.figures()
 		u.Current, u.Peak = seen.Current, seen.Peak
-		if !s.b.can.CPUTime {
-			u.CPUTime = seen.CPUTime
-		}
 	}
 	return u, nil
+}
+
+// CPUTime reads the control group, or the last sample.
+func (s *box) CPUTime() (time.Duration, error) {
+	if s.isClosed() {
+		return 0, sandbox.ErrClosed
+	}
+	if s.group != nil && s.b.can.CPUTime {
+		return s.group.CPUTime()
+	}
+	if s.sample == nil {
+		return 0, nil
+	}
+	s.sample.look()
+	return s.sample.cpuTime(), nil
 }
 
 // ResetPeak begins a new peak.

@@ -29,6 +29,7 @@ type sampler struct {
 
 	mu   sync.Mutex
 	last sandbox.Usage
+	used time.Duration // of the processor
 }
 
 func newSampler(s *box) *sampler { return &sampler{box: s, thawed: make(chan struct{}, 1)} }
@@ -37,6 +38,12 @@ func (m *sampler) figures() sandbox.Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last
+}
+
+func (m *sampler) cpuTime() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used
 }
 
 func (m *sampler) resetPeak() {
@@ -110,7 +117,7 @@ func (m *sampler) look() {
 	m.mu.Lock()
 	m.last.Current = int64(measured.Bytes)
 	m.last.Peak = max(m.last.Peak, m.last.Current)
-	m.last.CPUTime = time.Duration(measured.CPUTime) * time.Microsecond
+	m.used = time.Duration(measured.CPUTime) * time.Microsecond
 	over := s.spec.MemoryMB > 0 && m.last.Current > int64(s.spec.MemoryMB)<<20
 	m.mu.Unlock()
 	if over {

@@ -389,14 +389,28 @@ func (s *box) Usage() (sandbox.Usage, error) {
 	}
 	members, _ := s.membersLocked(false)
 	current := s.tallyLocked(members)
-	u := sandbox.Usage{Current: current, CPUTime: s.ended}
+	u := sandbox.Usage{Current: current}
 	var highest int64
 	for _, m := range members {
-		u.CPUTime += m.cpu
 		highest += s.backend.host.highest(m)
 	}
 	u.Peak = max(s.peak, highest)
 	return u, nil
+}
+
+// CPUTime is that of the processes alive and of those that have ended.
+func (s *box) CPUTime() (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, sandbox.ErrClosed
+	}
+	members, _ := s.membersLocked(false)
+	used := s.ended
+	for _, m := range members {
+		used += m.cpu
+	}
+	return used, nil
 }
 
 // ResetPeak forgets the samples and the kernel's high-water marks.

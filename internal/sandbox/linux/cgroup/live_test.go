@@ -345,18 +345,18 @@ func TestLiveCPU(t *testing.T) {
 		if err := g.SetCPU(share); err != nil {
 			t.Fatal(err)
 		}
-		before, err := g.Usage()
+		before, err := g.CPUTime()
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
 		p.say("spin 600")
 		p.expect("done")
-		after, err := g.Usage()
+		after, err := g.CPUTime()
 		if err != nil {
 			t.Fatal(err)
 		}
-		used, took := after.CPUTime-before.CPUTime, time.Since(began)
+		used, took := after-before, time.Since(began)
 		got := used.Seconds() / took.Seconds()
 		t.Logf("share %.3f: used %v of %v: %.3f", share, used, took, got)
 		if got > share*1.5+0.02 || used <= 0 {

@@ -290,11 +290,7 @@ func (g *Group) Usage() (Usage, error) {
 			u.Peak = min(u.Peak, limit)
 		}
 	}
-	u.CPUTime, err = g.cpuTime()
-	if errors.Is(err, ErrUnsupported) {
-		err = nil
-	}
-	return u, g.fail("usage", err)
+	return u, nil
 }
 
 func (g *Group) memoryLimit() int64 {
@@ -303,17 +299,18 @@ func (g *Group) memoryLimit() int64 {
 	return g.limits.MemoryBytes
 }
 
-func (g *Group) cpuTime() (time.Duration, error) {
+// CPUTime is the processor time used since Create.
+func (g *Group) CPUTime() (time.Duration, error) {
 	if g.files.cpuTime == nil {
-		return 0, ErrUnsupported
+		return 0, g.fail("processor time", ErrUnsupported)
 	}
 	if g.m.lay.cpuacct != "" {
 		n, err := readNumber(g.files.cpuTime)
-		return time.Duration(n), err
+		return time.Duration(n), g.fail("processor time", err)
 	}
 	var us int64
 	err := g.m.stats.read(g.files.cpuTime, func(b []byte) { us, _ = keyed(b, "usage_usec") })
-	return time.Duration(us) * time.Microsecond, err
+	return time.Duration(us) * time.Microsecond, g.fail("processor time", err)
 }
 
 // OOMKills is how many processes were killed for lack of memory since Create,

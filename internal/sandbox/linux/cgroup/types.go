@@ -86,8 +86,6 @@ type Usage struct {
 	Peak int64
 	// Shared is the shared memory charged to the group: /tmp.
 	Shared int64
-	// CPUTime is the processor time used since Create.
-	CPUTime time.Duration
 }
 
 // Cause says what made a group run out of memory.
